@@ -1,0 +1,106 @@
+"""Every exception audioflow raises on purpose, in one tree.
+
+The text of an error holds the value that was wrong, what was expected and the way out. `exit_code`
+is what the command line returns when the error reaches it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ERROR_CLASSES = (
+    "not_found",
+    "permission",
+    "empty",
+    "not_media",
+    "no_audio",
+    "no_video",
+    "truncated",
+    "unsupported",
+    "too_short",
+    "too_long",
+    "timeout",
+    "crashed",
+    "out_of_memory",
+    "network",
+    "refused",
+    "internal",
+)
+"""The closed set of reasons for which a clip may fail (column `error` of a failures table)."""
+
+
+class AudioflowError(Exception):
+    """Base of all audioflow errors."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a recipe: where it stands, what stood there and what may stand there."""
+
+    key: str
+    problem: str
+    value: object = None
+    allowed: str = ""
+    nearest: str = ""
+    place: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.place}: " if self.place else ""
+        text += f"{self.key}: {self.problem}"
+        if self.allowed:
+            text += f"; allowed: {self.allowed}"
+        if self.nearest:
+            text += f"; did you mean {self.nearest!r}?"
+        return text
+
+
+class RecipeError(AudioflowError):
+    """The recipe or the command line is wrong. `faults` lists everything found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, source: str, faults: Sequence[Fault]) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        lines = "\n".join(f"  - {fault}" for fault in self.faults)
+        super().__init__(f"{source}: {count}\n{lines}")
+
+
+class InputError(AudioflowError):
+    """The input is missing or unreadable as a whole: a root, a list of clips, a parent table."""
+
+    exit_code = 4
+
+
+class TooManyFailures(AudioflowError):
+    """The job is done, but a larger share of clips failed than the recipe allows."""
+
+    exit_code = 3
+
+
+class TableError(AudioflowError):
+    """A table on disk is not what its reader needs: incomplete, of another schema, or of other parents."""
+
+
+class StalledError(AudioflowError):
+    """Nothing moved for longer than the limit; the state on disk can be resumed."""
+
+
+class StoppedError(AudioflowError):
+    """A person or the system asked the job to stop; the state on disk can be resumed."""
+
+
+class MediaError(AudioflowError):
+    """One recording or clip gave no result. `error` is one of `ERROR_CLASSES`, `reason` names the cause."""
+
+    def __init__(self, error: str, reason: str) -> None:
+        if error not in ERROR_CLASSES:
+            raise ValueError(f"error class {error!r} is not one of {', '.join(ERROR_CLASSES)}")
+        self.error = error
+        self.reason = reason
+        super().__init__(f"{error}: {reason}")
+
+    def __reduce__(self) -> tuple[type["MediaError"], tuple[str, str]]:
+        return MediaError, (self.error, self.reason)
