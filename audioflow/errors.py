@@ -83,6 +83,8 @@ class TooManyFailures(AudioflowError):
 class TableError(AudioflowError):
     """A table on disk is not what its reader needs: incomplete, of another schema, or of other parents."""
 
+    exit_code = 4
+
 
 class StalledError(AudioflowError):
     """Nothing moved for longer than the limit; the state on disk can be resumed."""

@@ -1,0 +1,108 @@
+"""`color`: colours and edges of sampled frames. No weights; useful in itself.
+
+Per frame: a joint hue-saturation histogram (12 x 3) of bright enough pixels, a histogram of brightness
+(8), the mean and spread of R, G and B (6), and in each of 2 x 2 cells a histogram of gradient
+directions weighted by strength (8, after Dalal and Triggs 2005): 82 numbers, histograms as square
+roots of shares (Hellinger), so that a linear head compares distributions.
+"""
+
+from collections.abc import Mapping
+from math import pi
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from audioflow.media.pictures import FrameSampling
+from audioflow.registry import Settings
+
+NUM_HUES = 12
+NUM_SATURATIONS = 3
+NUM_VALUES = 8
+NUM_DIRECTIONS = 8
+CELLS = 2
+DARK = 0.1
+"""Brightness (0 to 1) below which a pixel has no meaningful hue."""
+
+
+class ColorSettings(Settings):
+    """num_frames: frames per clip, at equal distances; short_side: pixels they are resized to."""
+
+    num_frames: int = Field(8, ge=1, le=512)
+    short_side: int = Field(96, ge=16, le=1080)
+
+
+class Color:
+    """Colour and gradient histograms of frames."""
+
+    Settings = ColorSettings
+    revision = 1
+
+    def __init__(self, settings: ColorSettings) -> None:
+        self._sampling = FrameSampling(settings.num_frames, settings.short_side)
+
+    @property
+    def input(self) -> FrameSampling:
+        return self._sampling
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        width = NUM_HUES * NUM_SATURATIONS + NUM_VALUES + 6 + CELLS * CELLS * NUM_DIRECTIONS
+        return {"embedding": width}
+
+    def to(self, device: torch.device) -> None:
+        """Nothing to load."""
+
+    def embed(self, batch: Tensor) -> dict[str, Tensor]:
+        """uint8 RGB (F, H, W, 3) -> {"embedding": float32 (F, 82)}."""
+        rgb = batch.to(torch.float32) / 255.0
+        flat = rgb.flatten(1, 2)
+        statistics = torch.cat([flat.mean(dim=1), flat.std(dim=1, correction=0)], dim=1)
+        parts = [_colors(rgb), statistics, _gradients(rgb.mean(dim=3))]
+        return {"embedding": torch.cat(parts, dim=1)}
+
+
+def _colors(rgb_FHWC: Tensor) -> Tensor:
+    value, _ = rgb_FHWC.max(dim=3)
+    chroma = value - rgb_FHWC.min(dim=3).values
+    saturation = chroma / value.clamp(min=1e-6)
+    red, green, blue = rgb_FHWC.unbind(dim=3)
+    safe = chroma.clamp(min=1e-6)
+    hue = torch.where(
+        value == red,
+        torch.remainder((green - blue) / safe, 6),
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    hue_bin = (hue / 6 * NUM_HUES).long().clamp(0, NUM_HUES - 1)
+    saturation_bin = (saturation * NUM_SATURATIONS).long().clamp(0, NUM_SATURATIONS - 1)
+    joint = _histogram(
+        hue_bin * NUM_SATURATIONS + saturation_bin,
+        (value > DARK).float(),
+        NUM_HUES * NUM_SATURATIONS,
+    )
+    brightness_bin = (value * NUM_VALUES).long().clamp(0, NUM_VALUES - 1)
+    return torch.cat([joint, _histogram(brightness_bin, torch.ones_like(value), NUM_VALUES)], dim=1)
+
+
+def _gradients(gray_FHW: Tensor) -> Tensor:
+    across = gray_FHW[:, 1:-1, 2:] - gray_FHW[:, 1:-1, :-2]
+    down = gray_FHW[:, 2:, 1:-1] - gray_FHW[:, :-2, 1:-1]
+    strength = torch.hypot(across, down)
+    direction = torch.remainder(torch.atan2(down, across), pi) / pi
+    bins = (direction * NUM_DIRECTIONS).long().clamp(0, NUM_DIRECTIONS - 1)
+    cells = []
+    for rows, weights in zip(
+        bins.tensor_split(CELLS, 1), strength.tensor_split(CELLS, 1), strict=True
+    ):
+        for cell, weight in zip(
+            rows.tensor_split(CELLS, 2), weights.tensor_split(CELLS, 2), strict=True
+        ):
+            cells.append(_histogram(cell, weight, NUM_DIRECTIONS))
+    return torch.cat(cells, dim=1)
+
+
+def _histogram(bins_FHW: Tensor, weights_FHW: Tensor, count: int) -> Tensor:
+    """(F, count) square roots of the shares of weight per bin; zeros where there is no weight."""
+    total = torch.zeros(bins_FHW.shape[0], count, device=bins_FHW.device)
+    total.scatter_add_(1, bins_FHW.flatten(1), weights_FHW.flatten(1))
+    return (total / total.sum(dim=1, keepdim=True).clamp(min=1e-6)).sqrt()

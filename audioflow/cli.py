@@ -1,0 +1,133 @@
+"""The command line: `audioflow JOB RECIPE [section.key=value ...]`.
+
+    audioflow run configs/demo.yaml
+    audioflow train configs/demo.yaml systems.audio.train.epochs=5
+
+The only module, with `console`, that reads arguments and prints for people.
+"""
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from audioflow import __version__
+from audioflow.console import Console
+from audioflow.errors import AudioflowError, StoppedError
+from audioflow.recipe import JOBS, Plugins, Recipe
+from audioflow.recipe_file import load_recipe
+
+HELP = {
+    "manifest": "Find the clips, their labels and their splits.",
+    "embed": "Decode the media and compute the embeddings of every backbone.",
+    "train": "Train the head of every system.",
+    "score": "Score the clips with every system.",
+    "fuse": "Fuse the scores of several systems.",
+    "report": "Write the HTML report.",
+    "run": "Do every job the recipe has a section for, skipping what is complete.",
+}
+
+app = typer.Typer(
+    name="audioflow",
+    help="From folders or buckets of videos and audio to class scores, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArgument = Annotated[str, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Values that replace those of the recipe.", metavar="[SECTION.KEY=VALUE]..."
+    ),
+]
+EventsOption = Annotated[
+    str | None, typer.Option("--events", help="Also write progress as NDJSON to this file.")
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"audioflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that stand before the job."""
+
+
+def plugins() -> Plugins:
+    """The registries of all plug-ins."""
+    from audioflow.backbones import BACKBONES
+    from audioflow.datasets import READERS
+    from audioflow.fusion import FUSION_RULES
+    from audioflow.heads import HEADS
+    from audioflow.pooling import POOLINGS
+
+    return Plugins(READERS, BACKBONES, POOLINGS, HEADS, FUSION_RULES)
+
+
+def run_command(job: str, path: str, overrides: Sequence[str], events: str | None) -> int:
+    """Do one job and return the exit code (DESIGN: 0, 1, 2, 3 or 4)."""
+    console = Console(events)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        recipe = load_recipe(path, overrides, plugins(), job)
+        _do(job, recipe, path, overrides, console)
+    except AudioflowError as error:
+        console.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error("stopped; what is committed stays, run the same command again to go on")
+        return 1
+    finally:
+        console.close()
+    return 0
+
+
+def _do(job: str, recipe: Recipe, path: str, overrides: Sequence[str], console: Console) -> None:
+    from audioflow.engine.flow import run_job
+    from audioflow.engine.run import Run
+
+    command = shlex.join(["audioflow", job, path, *overrides])
+    run = Run(recipe, console, Path(path).read_text(encoding="utf-8"), command)
+    console.begin(job, run.folder.url)
+    run_job(job, run)
+    console.end(job, run)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise StoppedError(
+        f"stopped by {signal.Signals(number).name}; what is committed stays, "
+        "run the same command again to go on"
+    )
+
+
+def _add(job: str) -> None:
+    def command(
+        recipe: RecipeArgument, overrides: Overrides = None, events: EventsOption = None
+    ) -> None:
+        raise typer.Exit(run_command(job, recipe, overrides or [], events))
+
+    app.command(job, help=HELP[job])(command)
+
+
+for _job in (*JOBS, "run"):
+    _add(_job)
+
+
+def main(arguments: Sequence[str] | None = None) -> Any:
+    """Entry point of the installed command; `jobs/*.py` call it with their job in front."""
+    return app(args=list(arguments) if arguments is not None else sys.argv[1:])

@@ -1,0 +1,225 @@
+"""What a person sees while jobs run: a progress bar on a terminal, status lines elsewhere, NDJSON."""
+
+import json
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from audioflow.errors import InputError
+from audioflow.events import Event
+
+STATUS_EVERY_S = 10.0
+MOST_EPOCH_LINES = 60
+
+
+class Console:
+    """Shows the events of a run. Called from several threads."""
+
+    def __init__(self, events: str | None = None) -> None:
+        self._out = RichConsole(highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._status = _Status()
+        self._lock = threading.Lock()
+        self._stream = _open(events)
+
+    def begin(self, job: str, run_dir: str) -> None:
+        """Say what is about to run and where its tables lie."""
+        self._out.print(f"[bold]audioflow {job}[/bold]  {escape(run_dir)}")
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        with self._lock:
+            if self._stream:
+                _write(self._stream, event)
+            show = getattr(self, f"_{event.kind}")
+            show(event, event.data)
+
+    def error(self, message: str) -> None:
+        """Show why the run ended; on standard error."""
+        self._stop_bar()
+        RichConsole(stderr=True, highlight=False, soft_wrap=True).print(
+            f"[red bold]error:[/red bold] {escape(message)}"
+        )
+
+    def end(self, job: str, run: Any) -> None:
+        """Show the outcome: the metrics of every system, and where the report is."""
+        if run.recipe.report is None or job not in ("run", "report"):
+            return
+        folder = run.report().folder
+        results = json.loads(folder.read("report.json"))
+        table = _results(results, run.recipe.report.split)
+        if table.row_count:
+            self._out.print(table)
+        self._out.print(f"report: {escape(folder.file('index.html'))}")
+
+    def close(self) -> None:
+        """End the progress bar and the event file."""
+        self._stop_bar()
+        if self._stream:
+            self._stream.close()
+            self._stream = None
+
+    def _start(self, event: Event, data: dict[str, Any]) -> None:
+        self._stop_bar()
+        self._status = _Status(data.get("total", 0), data.get("done", 0))
+        if not data.get("total") or event.job == "fuse":
+            return
+        done = f", {data['done']} of them done before" if data.get("done") else ""
+        what = "epochs" if event.job == "train" else "clips"
+        self._line(event, f"{data['total']} {what}{done}")
+        if self._out.is_terminal and event.job != "train":
+            self._bar = _bar(self._out)
+            self._task = self._bar.add_task(
+                event.job, total=data["total"], completed=data.get("done", 0), text=""
+            )
+            self._bar.start()
+
+    def _progress(self, event: Event, data: dict[str, Any]) -> None:
+        text = self._status.text(data)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=data["done"], text=text)
+        elif self._status.due() or data["done"] == data["total"]:
+            left = self._status.left(data)
+            self._line(event, f"{data['done']}/{data['total']} clips  {text}{left}")
+
+    def _epoch(self, event: Event, data: dict[str, Any]) -> None:
+        fold = data.get("fold")
+        total = self._status.total
+        every = max(1, total // MOST_EPOCH_LINES)
+        if data["epoch"] % every and data["epoch"] != 1:
+            return
+        parts = [f"epoch {data['epoch']:3d}", f"train loss {data['train_loss']:.4f}"]
+        if fold is not None:
+            parts.insert(0, f"fold {fold}")
+        if data["val_loss"] is not None:
+            parts.append(f"val loss {data['val_loss']:.4f}")
+        parts += [f"{key.replace('_', ' ')} {value:.3f}" for key, value in data["metrics"].items()]
+        self._line(event, "  ".join(parts))
+
+    def _note(self, event: Event, data: dict[str, Any]) -> None:
+        self._line(event, str(data["text"]))
+
+    def _skip(self, event: Event, data: dict[str, Any]) -> None:
+        self._stop_bar()
+        self._line(event, f"nothing to do: complete and unchanged ({_counts(event, data)})")
+
+    def _done(self, event: Event, data: dict[str, Any]) -> None:
+        self._stop_bar()
+        parts = [_counts(event, data)]
+        if data.get("x_real_time"):
+            parts.append(f"{data['clips_per_s']:.1f} clips/s, {data['x_real_time']:.0f}x real time")
+        if data.get("resumed"):
+            parts.append(f"{data['resumed']} shards were done before")
+        if "seconds" in data:
+            parts.append(f"{data['seconds']:.1f} s")
+        self._line(event, "done: " + ", ".join(parts))
+
+    def _line(self, event: Event, text: str) -> None:
+        name = "" if event.name == event.job else f" {event.name}"
+        clock = datetime.now(UTC).strftime("%H:%M:%S")
+        self._out.print(
+            f"[dim]{clock}[/dim] [cyan]{event.job}[/cyan]{escape(name)}  {escape(text)}"
+        )
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _open(path: str | None) -> TextIO | None:
+    if path is None:
+        return None
+    try:
+        return open(path, "a", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
+    except OSError as error:
+        raise InputError(f"--events {path} cannot be written: {error.strerror}") from error
+
+
+def _write(stream: TextIO, event: Event) -> None:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    record = {"time": now, "job": event.job, "kind": event.kind, "name": event.name, **event.data}
+    stream.write(json.dumps(record) + "\n")
+
+
+def _bar(out: RichConsole) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} clips"),
+        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(compact=True),
+        console=out,
+        transient=True,
+    )
+
+
+def _counts(event: Event, data: dict[str, Any]) -> str:
+    if event.job == "report":
+        return f"{data['rows']} systems"
+    if event.job == "train":
+        return f"{data['rows']} head{'s' if data['rows'] != 1 else ''}"
+    failures = f", {data['failures']} failures" if data.get("failures") else ""
+    return f"{data['rows']} clips{failures}"
+
+
+def _results(results: dict[str, Any], split: str) -> RichTable:
+    table = RichTable(title=f"{split} split, 95 % interval", title_justify="left")
+    table.add_column("system")
+    table.add_column("clips", justify="right")
+    for name in ("accuracy", "macro F1", "ROC-AUC", "mAP"):
+        table.add_column(name, justify="right")
+    for system in results.get("systems", []):
+        summary = system.get("summary") or {}
+        cells = [_cell(summary.get(key)) for key in ("accuracy", "macro_f1", "roc_auc", "map")]
+        table.add_row(escape(system["name"]), str(system.get("num_clips", "")), *cells)
+    return table
+
+
+def _cell(estimate: dict[str, Any] | None) -> str:
+    if not estimate or estimate.get("value") is None:
+        return "-"
+    if estimate.get("low") is None:
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f} ({estimate['low']:.2f}-{estimate['high']:.2f})"
+
+
+class _Status:
+    """How fast a job goes, from its own events."""
+
+    def __init__(self, total: int = 0, done: int = 0) -> None:
+        self.total = total
+        self._before = done
+        self._started = self._told = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether a status line is due; asking resets the clock."""
+        now = time.monotonic()
+        if now - self._told < STATUS_EVERY_S:
+            return False
+        self._told = now
+        return True
+
+    def _rate(self, data: dict[str, Any]) -> float:
+        seconds = max(time.monotonic() - self._started, 1e-6)
+        return float((data["done"] - self._before) / seconds)
+
+    def text(self, data: dict[str, Any]) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-6)
+        text = f"{self._rate(data):.1f} clips/s"
+        if data.get("media_s"):
+            text += f"  {data['media_s'] / seconds:.0f}x real time"
+        return text + (f"  {data['failures']} failures" if data.get("failures") else "")
+
+    def left(self, data: dict[str, Any]) -> str:
+        rate = self._rate(data)
+        if not rate or data["done"] >= data["total"]:
+            return ""
+        return f"  {(data['total'] - data['done']) / rate:.0f} s left"

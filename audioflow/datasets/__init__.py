@@ -1,0 +1,12 @@
+"""Readers: a data set in its own format -> clips. One file per format; no torch, no ray."""
+
+from audioflow.registry import Registry
+
+READERS = Registry(
+    "reader",
+    {
+        "folder": "audioflow.datasets.folder:FolderReader",
+        "csv": "audioflow.datasets.csv:CsvReader",
+        "demo": "audioflow.datasets.demo:DemoReader",
+    },
+)

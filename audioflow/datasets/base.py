@@ -1,0 +1,35 @@
+"""What every reader offers."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
+
+from audioflow.manifest import Clip
+from audioflow.registry import Settings
+
+Resolve = Callable[[str], str]
+"""Turns a path of the recipe into an absolute url."""
+
+
+class Reader(Protocol):
+    """A data-set format: finds clips, labels and published columns; decodes nothing."""
+
+    Settings: ClassVar[type[Settings]]
+
+    def __init__(self, settings: Any) -> None: ...
+
+    @property
+    def source(self) -> str:
+        """What is read, for messages."""
+        ...
+
+    def read(self, resolve: Resolve) -> Sequence[Clip]:
+        """All clips. Raises `InputError` for what is missing or wrong as a whole."""
+        ...
+
+
+def clip_id(relative: str, start_s: float | None, duration_s: float | None) -> str:
+    """The id of a clip: its path below the root, with the span where it has one."""
+    if start_s is None and duration_s is None:
+        return relative
+    length = "" if duration_s is None else f"+{duration_s:g}"
+    return f"{relative}@{start_s or 0.0:g}{length}"

@@ -1,0 +1,45 @@
+"""`demo`: a corpus of small real media files, made where it is not there yet, then read as `folder`.
+
+It lets `configs/demo.yaml` run by itself anywhere, also as a job on a cluster that has no data.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from audioflow.datasets.base import Resolve
+from audioflow.datasets.demo_corpus import make_corpus
+from audioflow.datasets.folder import FolderReader, FolderSettings
+from audioflow.errors import InputError
+from audioflow.manifest import Clip
+from audioflow.registry import Settings
+from audioflow.storage import is_local, local_path
+
+
+class DemoSettings(Settings):
+    """root: local folder that holds, or gets, the corpus; clips, seed: which corpus."""
+
+    root: str
+    clips: int = Field(120, ge=24, le=100_000)
+    corpus_seed: int = 0
+
+
+class DemoReader:
+    """Clips of the demo corpus."""
+
+    Settings = DemoSettings
+
+    def __init__(self, settings: DemoSettings) -> None:
+        self.settings = settings
+
+    @property
+    def source(self) -> str:
+        return self.settings.root
+
+    def read(self, resolve: Resolve) -> Sequence[Clip]:
+        """Make the corpus if need be, and read it. Raises `InputError` for a foreign folder."""
+        root = resolve(self.settings.root)
+        if not is_local(root):
+            raise InputError(f"manifest.root is {root}; the demo corpus is made in a local folder")
+        make_corpus(local_path(root), clips=self.settings.clips, seed=self.settings.corpus_seed)
+        return FolderReader(FolderSettings(root=root)).read(lambda url: url)

@@ -1,0 +1,1 @@
+"""The jobs, and everything that runs on Ray. The only folder that imports ray."""

@@ -1,0 +1,42 @@
+"""The job `manifest`: read the data set's own format, check it, divide it, write one table."""
+
+from audioflow.datasets import READERS
+from audioflow.engine.run import Run, Watch, input_url, output_url
+from audioflow.manifest import build_manifest, classes_of, manifest_fingerprint
+from audioflow.tables import Header, package_versions
+
+JOB = "manifest"
+
+
+def make_manifest(run: Run) -> Header:
+    """Write `manifest/`, unless it is there and nothing changed."""
+    watch = Watch()
+    section = run.recipe.manifest
+    reader = READERS.build(section.reader, section.options)
+    resolve = output_url if section.reader == "demo" else input_url
+    run.tell(JOB, "start", JOB)
+    rows = build_manifest(reader.read(resolve), section, reader.source)
+    key = manifest_fingerprint(rows)
+    table = run.manifest()
+    old = table.header()
+    if old and old.fingerprint == key:
+        run.skipped(JOB, JOB, old)
+        return old
+    name = f"00000-{key[:12]}"
+    table.open_for([name])
+    receipt = table.commit(name, rows)
+    header = Header(
+        kind="manifest",
+        name=JOB,
+        fingerprint=key,
+        parents={},
+        settings=section.model_dump(mode="json"),
+        rows=rows.num_rows,
+        failures=0,
+        shards=[receipt],
+        classes=classes_of(rows),
+        stats=watch.stats(rows.num_rows),
+        versions=package_versions(),
+    )
+    run.finished(JOB, JOB, table.finish(header))
+    return header

@@ -1,0 +1,232 @@
+"""The job `report`: read the tables of a run, build the page, write it beside them."""
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from audioflow.engine.run import Run, Watch
+from audioflow.heads.bundle import EPOCHS
+from audioflow.manifest import split_counts
+from audioflow.report import (
+    EpochRecord,
+    FailureRow,
+    ReportData,
+    StageRow,
+    SystemScores,
+    Training,
+    build,
+)
+from audioflow.scores import score_matrix
+from audioflow.tables import Header, Table, fingerprint, package_versions
+
+JOB = "report"
+REVISION = 1
+MOST_FAILURES = 1000
+
+
+def make_report(run: Run) -> Header:
+    """Write `report/index.html`, `report.json` and the plots, from whatever tables are complete."""
+    section = run.recipe.report
+    assert section is not None
+    watch = Watch()
+    tables = _tables(run)
+    parents = {name: header.fingerprint for name, (_, header) in tables.items()}
+    key = fingerprint("report", REVISION, parents, section.model_dump(mode="json"))
+    target = run.report()
+    old = target.header()
+    if old and old.fingerprint == key:
+        run.skipped(JOB, JOB, old)
+        return old
+    run.tell(JOB, "start", JOB)
+    data = _data(run, tables)
+    files = build(data, eval_split=section.split, num_bootstrap=section.num_bootstrap)
+    target.folder.remove_all()
+    for name, content in files.items():
+        target.folder.write(name, content)
+    header = Header(
+        kind="report",
+        name=JOB,
+        fingerprint=key,
+        parents=parents,
+        settings=section.model_dump(mode="json"),
+        rows=len(data.systems),
+        failures=0,
+        shards=[],
+        stats=watch.stats(len(data.systems)) | {"files": sorted(files)},
+        versions=package_versions(),
+    )
+    run.finished(JOB, JOB, target.finish(header))
+    return header
+
+
+Tables = dict[str, tuple[Table, Header]]
+
+
+def _tables(run: Run) -> Tables:
+    """Every complete table of the recipe, by its path in the run folder."""
+    recipe = run.recipe
+    wanted: dict[str, Table] = {"manifest": run.manifest()}
+    for name in recipe.embed.backbones if recipe.embed else ():
+        wanted[f"embeddings/{name}"] = run.embeddings(name)
+    for name in recipe.systems:
+        wanted[f"heads/{name}"] = run.head(name)
+    for name in [*recipe.systems, *recipe.fuse]:
+        wanted[f"scores/{name}"] = run.scores(name)
+    wanted["manifest"].complete_header()
+    found: Tables = {}
+    for path, table in wanted.items():
+        header = table.header()
+        if header is not None:
+            found[path] = (table, header)
+    return found
+
+
+def _data(run: Run, tables: Tables) -> ReportData:
+    recipe = run.recipe
+    assert recipe.report is not None
+    manifest = tables["manifest"][0].read()
+    failures = list(_failures(tables))
+    return ReportData(
+        title=recipe.report.title or recipe.run_dir.rstrip("/").rsplit("/", 1)[-1],
+        run_dir=run.folder.url,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=run.command,
+        recipe_yaml=run.recipe_text,
+        splits=split_counts(manifest),
+        stages=tuple(_stages(tables)),
+        systems=tuple(_systems(run, tables, manifest)),
+        failures=tuple(failures[:MOST_FAILURES]),
+        num_failures=len(failures),
+        failure_counts=_failure_counts(tables),
+        versions=package_versions() | {"python": platform.python_version()},
+        fingerprints={path: header.fingerprint for path, (_, header) in tables.items()},
+        machine=_machine(),
+    )
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": str(os.cpu_count()),
+        "host": platform.node(),
+    }
+
+
+def _stages(tables: Tables) -> Iterator[StageRow]:
+    jobs = {"manifest": "manifest", "embeddings": "embed", "heads": "train", "scores": "score"}
+    for path, (_, header) in tables.items():
+        stats = header.stats
+        fused = bool(header.settings.get("fused"))
+        yield StageRow(
+            job="fuse" if fused else jobs[path.partition("/")[0]],
+            table=path,
+            rows=header.rows,
+            failures=header.failures,
+            seconds=float(stats.get("seconds", 0.0)),
+            clips_per_s=float(stats.get("clips_per_s", 0.0)),
+            x_real_time=stats.get("x_real_time"),
+            size_bytes=sum(shard.size_bytes for shard in header.shards),
+            note=_note(header),
+            resumed=int(stats.get("resumed", 0)),
+        )
+
+
+def _note(header: Header) -> str:
+    if header.kind == "head":
+        folds = len(header.settings["folds"])
+        return f"{folds} folds" if folds else f"{header.stats['workers']} worker(s)"
+    return ""
+
+
+def _failures(tables: Tables) -> Iterator[FailureRow]:
+    """Failures by the table where they first arose: a clip without embedding is not told again."""
+    for path, (table, header) in tables.items():
+        kind = path.partition("/")[0]
+        if not header.failures or kind not in ("embeddings", "scores"):
+            continue
+        for row in table.read_failures().to_pylist():
+            if kind == "embeddings" or row["stage"] in ("score", "fuse"):
+                values = {name: row[name] for name in ("clip_id", "stage", "error", "reason")}
+                yield FailureRow(table=path, uri=row["uri"] or "", **values)
+
+
+def _failure_counts(tables: Tables) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for path, (_, header) in tables.items():
+        counts: dict[str, int] = {}
+        for shard in header.shards:
+            for error, count in shard.errors.items():
+                counts[error] = counts.get(error, 0) + count
+        if counts:
+            found[path] = dict(sorted(counts.items()))
+    return found
+
+
+def _systems(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemScores]:
+    places = {
+        row["clip_id"]: (row["uri"], row["group"])
+        for row in manifest.select(["clip_id", "uri", "group"]).to_pylist()
+    }
+    for path, (table, header) in tables.items():
+        if not path.startswith("scores/"):
+            continue
+        rows = table.read()
+        ids = rows["clip_id"].to_pylist()
+        fused = bool(header.settings.get("fused"))
+        available = rows["available"].to_pylist() if fused else None
+        yield SystemScores(
+            name=header.name,
+            kind="fused" if fused else "system",
+            summary_line=_summary(run, header),
+            classes=tuple(header.classes),
+            clip_ids=tuple(ids),
+            uris=tuple(places[clip_id][0] for clip_id in ids),
+            groups=tuple(places[clip_id][1] for clip_id in ids),
+            splits=tuple(rows["split"].to_pylist()),
+            labels=tuple(labels[0] for labels in rows["labels"].to_pylist()),
+            scores=score_matrix(rows),
+            available=tuple(map(tuple, available)) if available is not None else None,
+            parts=tuple(header.settings["systems"]) if fused else (),
+            training=() if fused else tuple(_training(tables, header.name)),
+            settings=header.settings,
+            fusion=_fusion(header) if fused else {},
+        )
+
+
+def _summary(run: Run, header: Header) -> str:
+    if header.settings.get("fused"):
+        params = header.settings["params"]
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in params["weights"].items())
+        return f"{header.settings['rule']}: {weights} (fitted on {header.settings['fit_split']})"
+    system = run.recipe.systems[header.name]
+    return f"{system.backbone} -> {system.pooling.name} -> {system.head.name}"
+
+
+def _fusion(header: Header) -> dict[str, Any]:
+    params = header.settings["params"]
+    found = {"weights": params["weights"], "fit_split": header.settings["fit_split"]}
+    return found | ({"curve": params["curve"]} if "curve" in params else {})
+
+
+def _training(tables: Tables, name: str) -> Iterator[Training]:
+    if f"heads/{name}" not in tables:
+        return
+    table, header = tables[f"heads/{name}"]
+    for result in header.stats["results"]:
+        fold = result["fold"]
+        folder = table.folder if fold is None else table.folder / f"fold-{fold}"
+        records = json.loads(folder.read(EPOCHS))
+        yield Training(
+            epochs=tuple(EpochRecord(**record) for record in records),
+            best_epoch=result["best_epoch"],
+            best_metric=header.settings["train"]["select"],
+            workers=int(header.stats["workers"]),
+            seconds=float(result["seconds"]),
+            num_parameters=int(result["num_parameters"]),
+            fold=fold or "",
+        )

@@ -1,0 +1,109 @@
+"""One run of a recipe: where its tables lie, who listens, and the Ray session once it is needed."""
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audioflow.engine.session import Session
+from audioflow.events import Event, Kind, Listener, ignore
+from audioflow.recipe import Recipe
+from audioflow.storage import Folder, is_local, local_path
+from audioflow.tables import Header, Table
+
+_JOB_FOLDER = "/runtime_resources/working_dir_files/"
+
+
+def home() -> str:
+    """The folder that relative paths of a recipe are taken from.
+
+    `$AUDIOFLOW_HOME` where it is set; else the current folder. Inside a job sent with `ray job submit`
+    the current folder is a throw-away copy on each node, so there it is `~/audioflow`.
+    """
+    if os.environ.get("AUDIOFLOW_HOME"):
+        return str(Path(os.environ["AUDIOFLOW_HOME"]).expanduser().resolve())
+    here = str(Path.cwd())
+    return str(Path("~/audioflow").expanduser()) if _JOB_FOLDER in here else here
+
+
+def output_url(path: str) -> str:
+    """A path of the recipe that is written to, made absolute."""
+    if not is_local(path):
+        return path
+    return str(Path(home()) / Path(local_path(path)).expanduser())
+
+
+def input_url(path: str) -> str:
+    """A path of the recipe that is read: below the current folder where it is there, else as written."""
+    if not is_local(path) or path.startswith("file://"):
+        return path
+    here = Path(path).expanduser().absolute()
+    return str(here) if here.exists() else output_url(path)
+
+
+@dataclass
+class Run:
+    """What every job gets: the recipe, its folder, the session and the listener.
+
+    `recipe_text` and `command` are what the user wrote, for the report.
+    """
+
+    recipe: Recipe
+    listener: Listener = ignore
+    recipe_text: str = ""
+    command: str = ""
+    folder: Folder = field(init=False)
+    session: Session = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = Folder(output_url(self.recipe.run_dir))
+        self.session = Session(self.recipe.ray)
+
+    def manifest(self) -> Table:
+        return Table(self.folder / "manifest")
+
+    def embeddings(self, backbone: str) -> Table:
+        return Table(self.folder / "embeddings" / backbone)
+
+    def head(self, system: str) -> Table:
+        return Table(self.folder / "heads" / system)
+
+    def scores(self, system: str) -> Table:
+        return Table(self.folder / "scores" / system)
+
+    def report(self) -> Table:
+        return Table(self.folder / "report")
+
+    def tell(self, job: str, kind: Kind, name: str = "", **data: Any) -> None:
+        """Send one event to the listener."""
+        self.listener(Event(job, kind, name, data))
+
+    def skipped(self, job: str, name: str, header: Header) -> None:
+        """Tell that a table is complete and its fingerprint unchanged."""
+        self.tell(job, "skip", name, rows=header.rows, failures=header.failures)
+
+    def finished(self, job: str, name: str, header: Header) -> None:
+        """Tell that a table was finished now."""
+        self.tell(job, "done", name, rows=header.rows, failures=header.failures, **header.stats)
+
+
+class Watch:
+    """Wall time and what was done in it, as the `stats` of a header."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def stats(self, clips: int, media_s: float | None = None, **more: Any) -> dict[str, Any]:
+        """Seconds, clips per second and, with `media_s`, times real time."""
+        seconds = self.seconds
+        found: dict[str, Any] = {"seconds": round(seconds, 3), "clips": clips}
+        found["clips_per_s"] = round(clips / seconds, 3) if seconds else 0.0
+        if media_s is not None:
+            found["media_s"] = round(media_s, 3)
+            found["x_real_time"] = round(media_s / seconds, 3) if seconds else 0.0
+        return found | more

@@ -1,0 +1,253 @@
+"""The job `score`: head bundles on embeddings, shard by shard, on Ray Data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from audioflow.embeddings import layer_rows
+from audioflow.engine.run import Run, Watch
+from audioflow.engine.train_data import build_pooling, folds_of, is_cross_validated
+from audioflow.errors import TableError
+from audioflow.heads.bundle import HeadBundle
+from audioflow.manifest import CROSS_VALIDATED
+from audioflow.recipe import PluginChoice, ScoreSection, SystemSection
+from audioflow.scores import ScoredClips, score_rows
+from audioflow.shards import Shard, plan_shards
+from audioflow.storage import Folder
+from audioflow.tables import (
+    FAILURES_SCHEMA,
+    SCHEMA_VERSION,
+    Failure,
+    Header,
+    Receipt,
+    Table,
+    fingerprint,
+    package_versions,
+)
+
+JOB = "score"
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Where a worker finds what it needs to score one shard of one system."""
+
+    system: str
+    head_url: str
+    embeddings_url: str
+    scores_url: str
+    folds: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def score(run: Run) -> list[Header]:
+    """Write `scores/<system>/` for every system of the recipe."""
+    section = run.recipe.score
+    assert section is not None
+    return [
+        _score_system(run, name, system, section) for name, system in run.recipe.systems.items()
+    ]
+
+
+def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSection) -> Header:
+    manifest, embeddings, head = run.manifest(), run.embeddings(system.backbone), run.head(name)
+    headers = [table.complete_header() for table in (manifest, embeddings, head)]
+    _refuse_other_vectors(run, name, headers[1], headers[2])
+    parents = {
+        "manifest": headers[0].fingerprint,
+        f"embeddings/{system.backbone}": headers[1].fingerprint,
+        f"heads/{name}": headers[2].fingerprint,
+    }
+    key = fingerprint("scores", SCHEMA_VERSION, parents, section.splits)
+    table = run.scores(name)
+    old = table.header()
+    if old and old.fingerprint == key:
+        run.skipped(JOB, name, old)
+        return old
+    watch = Watch()
+    rows = manifest.read()
+    shards = _chosen(plan_shards(rows, _clips_per_shard(run)), headers[1], section)
+    names = [shard.name(key) for shard, _ in shards]
+    done = table.open_for(names)
+    total = sum(shard.rows.num_rows for shard, _ in shards)
+    task = ScoreTask(
+        name,
+        head.folder.url,
+        embeddings.folder.url,
+        table.folder.url,
+        tuple(folds_of(rows["fold"].to_pylist())),
+        tuple(headers[2].classes),
+    )
+    items = [_item(shard, source, shard.name(key)) for shard, source in shards]
+    todo = [item for item in items if item["name"][0].as_py() not in done]
+    fresh = _stream(run, task, todo, total)
+    receipts = [fresh.get(shard_name) or table.receipt(shard_name) for shard_name in names]
+    header = Header(
+        kind="scores",
+        name=name,
+        fingerprint=key,
+        parents=parents,
+        settings={"splits": list(section.splits), "system": system.model_dump(mode="json")},
+        rows=sum(receipt.rows for receipt in receipts),
+        failures=sum(receipt.failures for receipt in receipts),
+        shards=receipts,
+        classes=headers[2].classes,
+        stats=watch.stats(total, resumed=len(names) - len(fresh)),
+        versions=package_versions(),
+    )
+    if header.rows + header.failures != total:
+        raise AssertionError(f"{name}: {header.rows} + {header.failures} are not the {total} clips")
+    run.finished(JOB, name, table.finish(header))
+    return header
+
+
+def _clips_per_shard(run: Run) -> int:
+    assert run.recipe.embed is not None
+    return run.recipe.embed.clips_per_shard
+
+
+def _refuse_other_vectors(run: Run, name: str, embeddings: Header, head: Header) -> None:
+    """A head scores only vectors made exactly as those it was trained on."""
+    folds = head.settings["folds"]
+    folder = run.head(name).folder
+    bundle = HeadBundle.load(folder / f"fold-{folds[0]}" if folds else folder)
+    if bundle.spec.embeddings != embeddings.settings["vectors"]:
+        raise TableError(
+            f"head {name!r} was trained on vectors of fingerprint {bundle.spec.embeddings}, "
+            f"embeddings/{embeddings.name} has {embeddings.settings['vectors']}; train the head again"
+        )
+
+
+def _chosen(
+    shards: Sequence[Shard], embeddings: Header, section: ScoreSection
+) -> list[tuple[Shard, str]]:
+    """The shards with only the clips to be scored, and the embeddings shard each belongs to."""
+    if len(shards) != len(embeddings.shards):
+        raise TableError(
+            f"embeddings/{embeddings.name} has {len(embeddings.shards)} shards, the recipe makes "
+            f"{len(shards)}; run the job embed again"
+        )
+    wanted = pa.array([*section.splits, CROSS_VALIDATED])
+    found = []
+    for shard, receipt in zip(shards, embeddings.shards, strict=True):
+        rows = shard.rows.filter(pa.compute.is_in(shard.rows["split"], wanted))
+        if rows.num_rows:
+            found.append((Shard(shard.index, shard.media_key, rows), receipt.name))
+    return found
+
+
+def _item(shard: Shard, source: str, name: str) -> pa.Table:
+    rows = shard.rows.select(["clip_id", "uri", "labels", "split", "fold"]).to_pydict()
+    columns = {"name": pa.array([name]), "source": pa.array([source])}
+    return pa.table(columns | {"clips": pa.array([json.dumps(rows)])})
+
+
+def _stream(run: Run, task: ScoreTask, items: Sequence[pa.Table], total: int) -> dict[str, Receipt]:
+    if not items:
+        return {}
+    run.tell(JOB, "start", task.system, total=total, done=0)
+    resources = run.session.ensure()
+    assert run.recipe.embed is not None
+    context = ray.data.DataContext.get_current()
+    context.execution_no_progress_timeout_s = run.recipe.embed.stall_timeout_s
+    dataset = ray.data.from_arrow(list(items)).map_batches(
+        score_shard,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=min(1.0, resources.get("CPU", 1.0)),
+        fn_kwargs={"task": task},
+        max_retries=3,
+    )
+    fresh: dict[str, Receipt] = {}
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for text in batch["receipt"].to_pylist():
+            receipt = Receipt(**json.loads(text))
+            fresh[receipt.name] = receipt
+        done = sum(receipt.rows + receipt.failures for receipt in fresh.values())
+        failures = sum(receipt.failures for receipt in fresh.values())
+        run.tell(JOB, "progress", task.system, done=done, total=total, failures=failures)
+    return fresh
+
+
+_bundles: dict[tuple[str, str | None], HeadBundle] = {}
+
+
+def _bundle(task: ScoreTask, fold: str | None) -> HeadBundle:
+    """The bundle of a fold (or the only one), kept while this worker scores the same system."""
+    key = (task.head_url, fold)
+    if key not in _bundles:
+        for other in [other for other in _bundles if other[0] != task.head_url]:
+            del _bundles[other]
+        folder = Folder(task.head_url)
+        _bundles[key] = HeadBundle.load(folder / f"fold-{fold}" if fold else folder)
+    return _bundles[key]
+
+
+def score_shard(row: pa.Table, task: ScoreTask) -> pa.Table:
+    """Score the clips of one work item, commit the shard, return its receipt."""
+    name, source = row["name"][0].as_py(), row["source"][0].as_py()
+    clips: Mapping[str, list[Any]] = json.loads(row["clips"][0].as_py())
+    embeddings = Table(Folder(task.embeddings_url))
+    scores = _scores(embeddings, source, clips, task)
+    good = [position for position, clip_id in enumerate(clips["clip_id"]) if clip_id in scores]
+    cross = is_cross_validated(clips["split"])
+    scored = ScoredClips(
+        [clips["clip_id"][p] for p in good],
+        [clips["labels"][p] for p in good],
+        ["test" if cross else clips["split"][p] for p in good],
+    )
+    matrix = (
+        np.stack([scores[clip_id] for clip_id in scored.clip_ids]) if good else _no_scores(task)
+    )
+    failures = _failures(embeddings, source, clips, set(scored.clip_ids))
+    rows = score_rows(scored, matrix, task.classes)
+    receipt = Table(Folder(task.scores_url)).commit(name, rows, failures)
+    return pa.table({"receipt": pa.array([json.dumps(asdict(receipt))])})
+
+
+def _no_scores(task: ScoreTask) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.zeros((0, len(task.classes)), np.float32)
+
+
+def _scores(
+    embeddings: Table, source: str, clips: Mapping[str, list[Any]], task: ScoreTask
+) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """Scores by clip id, of those that have an embedding; each fold's clips by that fold's head."""
+    folds: dict[str, str | None] = dict(zip(clips["clip_id"], clips["fold"], strict=True))
+    spec = _bundle(task, task.folds[0] if task.folds else None).spec
+    pooling = build_pooling(PluginChoice(**spec.pooling))
+    layer = layer_rows(embeddings.read_shard(source, ["clip_id", spec.layer]), spec.layer)
+    vectors = pooling.pool(layer)
+    found = {}
+    for fold in task.folds or (None,):
+        mine = [
+            position
+            for position, clip_id in enumerate(layer.clip_ids)
+            if clip_id in folds and folds[clip_id] == fold
+        ]
+        if mine:
+            matrix = _bundle(task, fold).scores(vectors[mine])
+            found.update({layer.clip_ids[p]: s for p, s in zip(mine, matrix, strict=True)})
+    return found
+
+
+def _failures(
+    embeddings: Table, source: str, clips: Mapping[str, list[Any]], scored: set[str]
+) -> list[Failure]:
+    """Clips without a score, with the reason they have no embedding."""
+    known = {row["clip_id"]: row for row in embeddings.shard_failures(source).to_pylist()}
+    uris = dict(zip(clips["clip_id"], clips["uri"], strict=True))
+    found = []
+    for clip_id in clips["clip_id"]:
+        if clip_id in scored:
+            continue
+        reason = "it is neither in the embeddings nor in their failures"
+        row = known.get(clip_id) or {"stage": JOB, "error": "internal", "reason": reason}
+        values = {name: row[name] for name in FAILURES_SCHEMA.names if name in row}
+        found.append(Failure(**(values | {"clip_id": clip_id, "uri": uris[clip_id]})))
+    return found

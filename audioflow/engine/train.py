@@ -1,0 +1,257 @@
+"""The job `train`: a head per system, by Ray Train; cross-validated heads, one per fold, as Ray tasks."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.exceptions import RayError
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.queue import Empty, Queue
+
+from audioflow.engine.board import Board
+from audioflow.engine.run import Run, Watch
+from audioflow.engine.train_data import (
+    TrainTask,
+    build_pooling,
+    clip_sets,
+    folds_of,
+    is_cross_validated,
+)
+from audioflow.engine.train_workers import (
+    bundle_weights,
+    fit_fold,
+    load_state,
+    train_loop,
+)
+from audioflow.errors import AudioflowError, Fault, RecipeError
+from audioflow.heads.bundle import HeadBundle, HeadSpec
+from audioflow.recipe import SystemSection
+from audioflow.registry import nearest
+from audioflow.storage import Folder
+from audioflow.tables import SCHEMA_VERSION, Header, fingerprint, package_versions
+from audioflow.training import normalisation
+
+JOB = "train"
+
+
+def train(run: Run) -> list[Header]:
+    """Write `heads/<system>/` for every system of the recipe."""
+    return [_train_system(run, name, system) for name, system in run.recipe.systems.items()]
+
+
+def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, dict[str, str]]:
+    """Fingerprint and parents of a system's head, from the tables as they are."""
+    parents = {
+        "manifest": run.manifest().complete_header().fingerprint,
+        f"embeddings/{system.backbone}": run.embeddings(system.backbone)
+        .complete_header()
+        .fingerprint,
+    }
+    return fingerprint(
+        "head", SCHEMA_VERSION, name, parents, system.model_dump(mode="json")
+    ), parents
+
+
+def _train_system(run: Run, name: str, system: SystemSection) -> Header:
+    key, parents = head_fingerprint(run, name, system)
+    table = run.head(name)
+    old = table.header()
+    if old and old.fingerprint == key:
+        run.skipped(JOB, name, old)
+        return old
+    watch = Watch()
+    task = _task(run, name, system)
+    manifest = run.manifest().read(["split", "fold"])
+    folds = folds_of(manifest["fold"].to_pylist())
+    crossed = is_cross_validated(manifest["split"].to_pylist())
+    epochs = system.train.epochs
+    run.session.ensure()
+    run.tell(JOB, "start", name, total=epochs * max(1, len(folds)), done=0, folds=folds)
+    table.folder.remove_all()
+    results = _fit_folds(run, task, folds) if crossed else [_fit_distributed(run, task, key)]
+    vectors = run.embeddings(system.backbone).complete_header().settings["vectors"]
+    for result in results:
+        _save(table.folder, task, result, vectors)
+    header = Header(
+        kind="head",
+        name=name,
+        fingerprint=key,
+        parents=parents,
+        settings=system.model_dump(mode="json") | {"folds": folds},
+        rows=len(results),
+        failures=0,
+        shards=[],
+        classes=list(task.classes),
+        stats=watch.stats(sum(result["clips"]["train"] for result in results))
+        | {"results": [_summary(result) for result in results], "workers": system.train.workers},
+        versions=package_versions(),
+    )
+    run.finished(JOB, name, table.finish(header))
+    return header
+
+
+def _task(run: Run, name: str, system: SystemSection) -> TrainTask:
+    header = run.embeddings(system.backbone).complete_header()
+    layers: dict[str, int] = header.settings["layers"]
+    layer = system.layer or next(iter(layers))
+    if layer not in layers:
+        problem = f"{layer!r} is not a layer of {system.backbone}"
+        fault = Fault(
+            f"systems.{name}.layer", problem, layer, ", ".join(layers), nearest(layer, layers)
+        )
+        raise RecipeError("recipe", [fault])
+    return TrainTask(
+        name,
+        system,
+        run.embeddings(system.backbone).folder.url,
+        run.manifest().folder.url,
+        layer,
+        build_pooling(system.pooling).width(layers[layer]),
+        tuple(run.manifest().complete_header().classes),
+    )
+
+
+def _summary(result: dict[str, Any]) -> dict[str, Any]:
+    best = result["records"][result["best_epoch"] - 1]
+    parameters = sum(
+        value.numel() for name, value in result["weights"].items() if name.startswith("head.")
+    )
+    return {
+        "fold": result.get("fold"),
+        "best_epoch": result["best_epoch"],
+        "metrics": best["metrics"] | {"val_loss": best["val_loss"]},
+        "num_parameters": parameters,
+        "seconds": round(sum(record["seconds"] for record in result["records"]), 3),
+        "clips": result["clips"],
+    }
+
+
+def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str) -> None:
+    fold = result.get("fold")
+    spec = HeadSpec(
+        system=task.system,
+        backbone=task.section.backbone,
+        embeddings=vectors,
+        layer=task.layer,
+        width=task.width,
+        pooling=task.section.pooling.model_dump(mode="json"),
+        head=task.section.head.model_dump(mode="json"),
+        classes=list(task.classes),
+        trained_on=_summary(result) | {"train": task.section.train.model_dump(mode="json")},
+        fold=fold,
+    )
+    target = folder / f"fold-{fold}" if fold is not None else folder
+    HeadBundle(spec, result["weights"]).save(target, result["records"])
+
+
+def _fit_folds(run: Run, task: TrainTask, folds: Sequence[str]) -> list[dict[str, Any]]:
+    cpus = task.section.train.cpus_per_worker
+    remote = ray.remote(num_cpus=cpus, num_gpus=task.section.train.num_gpus, max_retries=2)(
+        fit_fold
+    )
+    with _epochs(run, task) as tell:
+        pending = [remote.remote(replace(task, fold=fold), tell) for fold in folds]
+        try:
+            results: list[dict[str, Any]] = ray.get(pending)
+        except RayError as error:
+            raise _cause(error) from error
+    for result, fold in zip(results, folds, strict=True):
+        result["fold"] = fold
+    return results
+
+
+def _fit_distributed(run: Run, task: TrainTask, key: str) -> dict[str, Any]:
+    """One head by DDP over the recipe's number of workers; resumes where an earlier run stopped."""
+    section = task.section.train
+    sets = clip_sets(task)  # before any worker starts, so that a fault of the input is told at once
+    resources = {"CPU": section.cpus_per_worker}
+    if section.num_gpus:
+        resources["GPU"] = section.num_gpus
+    storage = run.folder / "train"
+    name = f"{task.system}-{key[:12]}"
+    with _epochs(run, task) as tell:
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config={"task": task, "tell": tell},
+            torch_config=TorchConfig(backend="nccl" if section.num_gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=section.workers,
+                use_gpu=section.num_gpus > 0,
+                resources_per_worker=resources,
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=storage.url,
+                failure_config=FailureConfig(max_failures=2, controller_failure_limit=1),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except RayError as error:
+            raise _cause(error) from error
+    with result.checkpoint.as_directory() as folder:
+        state = load_state(Path(folder))
+    (storage / name).remove_all()
+    mean, std = normalisation(sets["train"].vectors)
+    return {
+        "weights": bundle_weights(state.best, mean, std),
+        "records": [asdict(record) for record in state.records],
+        "best_epoch": state.best_epoch,
+        "clips": {split: len(clips) for split, clips in sets.items()},
+    }
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The audioflow error inside what Ray raised, or what Ray raised."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, AudioflowError):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return error
+
+
+@contextlib.contextmanager
+def _epochs(run: Run, task: TrainTask) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Somewhere for workers to send epoch records; they are told and put on the board as they come."""
+    queue = Queue(actor_options={"num_cpus": 0})
+    ended = threading.Event()
+    board = Board(run.head(task.system).folder)
+
+    def listen() -> None:
+        while True:
+            try:
+                record = queue.get(block=True, timeout=0.3)
+            except Empty:
+                if ended.is_set():
+                    return
+                continue
+            board.add(record)
+            run.tell(JOB, "epoch", task.system, **record)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield Teller(queue)
+    finally:
+        ended.set()
+        thread.join()
+        board.close()
+        queue.shutdown(force=True)
+
+
+class Teller:
+    """Sends an epoch's record to the driver; travels to workers."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        self._queue.put(record)

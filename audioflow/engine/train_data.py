@@ -1,0 +1,92 @@
+"""Vectors and targets for training: an embeddings table pooled per clip, joined to the manifest by id."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audioflow.embeddings import layer_rows
+from audioflow.errors import InputError
+from audioflow.manifest import CROSS_VALIDATED
+from audioflow.pooling import POOLINGS
+from audioflow.recipe import PluginChoice, SystemSection
+from audioflow.scores import target_indices
+from audioflow.storage import Folder
+from audioflow.tables import Table
+from audioflow.training import ClipSet
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """One head to train: where its inputs lie and how it is made. `fold` is the one held out."""
+
+    system: str
+    section: SystemSection
+    embeddings_url: str
+    manifest_url: str
+    layer: str
+    width: int
+    classes: tuple[str, ...]
+    fold: str | None = None
+
+
+def build_pooling(choice: PluginChoice) -> Any:
+    """The pooling a recipe names."""
+    return POOLINGS.build(choice.name, choice.options)
+
+
+def pooled_vectors(task: TrainTask) -> dict[str, NDArray[np.float32]]:
+    """Pooled vector of every clip that has a row, by clip id; read shard by shard."""
+    pooling = build_pooling(task.section.pooling)
+    found: dict[str, NDArray[np.float32]] = {}
+    table = Table(Folder(task.embeddings_url))
+    for _, rows in table.shards(["clip_id", "variant", task.layer]):
+        layer = layer_rows(rows, task.layer)
+        found.update(zip(layer.clip_ids, pooling.pool(layer), strict=True))
+    return found
+
+
+def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
+    """The `train` and `val` clips; for a fold, `val` is the fold after it and the rest is `train`.
+
+    Raises `InputError` where one of the two is empty.
+    """
+    vectors = pooled_vectors(task)
+    manifest = Table(Folder(task.manifest_url)).read(["clip_id", "labels", "split", "fold"])
+    parts = _parts(manifest.to_pydict(), task.fold)
+    labels = dict(zip(manifest["clip_id"].to_pylist(), manifest["labels"].to_pylist(), strict=True))
+    sets = {}
+    for split in ("train", "val"):
+        ids = [clip_id for clip_id, part in parts.items() if part == split and clip_id in vectors]
+        if not ids:
+            raise InputError(
+                f"system {task.system!r}: no clip of the split {split} has an embedding in "
+                f"{task.embeddings_url}; see its failures/, or give manifest.splits a share for {split}"
+            )
+        targets = target_indices(ids, [labels[clip_id] for clip_id in ids], task.classes)
+        sets[split] = ClipSet(np.stack([vectors[clip_id] for clip_id in ids]), targets)
+    return sets
+
+
+def _parts(manifest: Mapping[str, list[Any]], fold: str | None) -> dict[str, str]:
+    if fold is None:
+        return dict(zip(manifest["clip_id"], manifest["split"], strict=True))
+    names = folds_of(manifest["fold"])
+    after = names[(names.index(fold) + 1) % len(names)]
+    part = {fold: "test", after: "val"}
+    return {
+        clip_id: part.get(name, "train")
+        for clip_id, name in zip(manifest["clip_id"], manifest["fold"], strict=True)
+    }
+
+
+def folds_of(column: list[str | None]) -> list[str]:
+    """The folds in a manifest's `fold` column, in order; empty where it is not cross-validated."""
+    return sorted({fold for fold in column if fold is not None}, key=lambda fold: (len(fold), fold))
+
+
+def is_cross_validated(splits: list[str]) -> bool:
+    """Whether a manifest's clips are divided by `fold`."""
+    return bool(splits) and splits[0] == CROSS_VALIDATED

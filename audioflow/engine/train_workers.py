@@ -1,0 +1,144 @@
+"""What runs on the workers of the job `train`: the loop of Ray Train, and one fold as a plain task."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train.torch import prepare_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from audioflow.engine.train_data import TrainTask, clip_sets
+from audioflow.heads import HEADS
+from audioflow.training import (
+    ClipSet,
+    EpochRecord,
+    FitState,
+    OnEpoch,
+    Workers,
+    fit,
+    normalisation,
+)
+
+STATE = "state.json"
+BEST = "best.safetensors"
+MODEL = "model.safetensors"
+OPTIMIZER = "optimizer.pt"
+
+
+def head_module(task: TrainTask) -> nn.Module:
+    """A fresh head for this task; equal for an equal seed."""
+    torch.manual_seed(task.section.train.seed)
+    choice = task.section.head
+    module: nn.Module = HEADS.build(choice.name, choice.options).build(
+        task.width, len(task.classes)
+    )
+    return module
+
+
+def fit_task(
+    task: TrainTask,
+    on_epoch: OnEpoch,
+    workers: Workers | None = None,
+    resume: FitState | None = None,
+) -> dict[str, Any]:
+    """Train one head; returns its weights (head and normalisation) and how it went."""
+    sets = clip_sets(task)
+    mean, std = normalisation(sets["train"].vectors)
+    train, val = (_normalised(sets[split], mean, std) for split in ("train", "val"))
+    state = fit(
+        head_module(task),
+        train,
+        val,
+        task.section.train,
+        on_epoch=on_epoch,
+        workers=workers,
+        resume=resume,
+    )
+    return {
+        "weights": bundle_weights(state.best, mean, std),
+        "records": [asdict(record) for record in state.records],
+        "best_epoch": state.best_epoch,
+        "clips": {split: len(clips) for split, clips in sets.items()},
+    }
+
+
+def bundle_weights(best: dict[str, Tensor], mean: Tensor, std: Tensor) -> dict[str, Tensor]:
+    """The tensors of a head bundle."""
+    head = {f"head.{name}": value for name, value in best.items()}
+    return head | {"normalise.mean": mean, "normalise.std": std}
+
+
+def _normalised(clips: ClipSet, mean: Tensor, std: Tensor) -> ClipSet:
+    vectors = (torch.from_numpy(clips.vectors) - mean) / std
+    return ClipSet(vectors.numpy(), clips.targets)
+
+
+def fit_fold(task: TrainTask, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """One fold, in a plain Ray task."""
+    torch.set_num_threads(1)
+    return fit_task(task, lambda record, _: tell({"fold": task.fold, **asdict(record)}))
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """The loop of every Ray Train worker. All ranks report; rank 0 brings a checkpoint when needed."""
+    task: TrainTask = config["task"]
+    context = ray.train.get_context()
+    torch.set_num_threads(1)
+    workers = Workers(context.get_world_rank(), context.get_world_size(), _wrap(context))
+    last = task.section.train.epochs
+
+    def on_epoch(record: EpochRecord, state: FitState) -> None:
+        metrics: dict[str, Any] = {"epoch": record.epoch, "train_loss": record.train_loss}
+        metrics |= {"val_loss": record.val_loss, "lr": record.lr, **record.metrics}
+        due = record.epoch in (state.best_epoch, last) or record.epoch % 10 == 0
+        if workers.rank == 0:
+            config["tell"](asdict(record))
+        if workers.rank != 0 or not due:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            save_state(Path(folder), state)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    fit_task(task, on_epoch, workers, _resumed())
+
+
+def _wrap(context: Any) -> Callable[[nn.Module], nn.Module]:
+    if context.get_world_size() == 1:
+        return lambda module: module
+    return lambda module: prepare_model(module, move_to_device=False)
+
+
+def _resumed() -> FitState | None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return load_state(Path(folder))
+
+
+def save_state(folder: Path, state: FitState) -> None:
+    """Write everything a training run needs to go on."""
+    save_file(state.best, str(folder / BEST))
+    save_file(state.model, str(folder / MODEL))
+    torch.save(state.optimizer, folder / OPTIMIZER)
+    records = [asdict(record) for record in state.records]
+    (folder / STATE).write_text(json.dumps({"best_epoch": state.best_epoch, "records": records}))
+
+
+def load_state(folder: Path) -> FitState:
+    """Read what `save_state` wrote."""
+    data = json.loads((folder / STATE).read_text())
+    return FitState(
+        model=load_file(str(folder / MODEL)),
+        optimizer=torch.load(folder / OPTIMIZER, weights_only=True),
+        best=load_file(str(folder / BEST)),
+        best_epoch=data["best_epoch"],
+        records=[EpochRecord(**record) for record in data["records"]],
+    )

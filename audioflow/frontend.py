@@ -1,0 +1,68 @@
+"""Waveforms to spectrograms, in torch, batched over patches, on whatever device the input is on.
+
+Shapes: P patches, T samples, F frames, K frequency bins, M mel bands. Each constant is named by the
+code or paper it follows, since embeddings are only comparable when every one of them is the same.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torchaudio import functional as F
+
+
+def to_float(samples_PT: Tensor) -> Tensor:
+    """int16 samples -> float32 in [-1, 1]."""
+    return samples_PT.to(torch.float32) / 32767.0
+
+
+def power_spectrogram(waveform_PT: Tensor, n_fft: int, hop: int) -> Tensor:
+    """float32 waveforms -> (P, F, K) power of a centred, Hann-windowed STFT, F = 1 + T // hop."""
+    window = torch.hann_window(n_fft, device=waveform_PT.device)
+    spectrum = torch.stft(
+        waveform_PT, n_fft, hop, window=window, center=True, pad_mode="reflect", return_complex=True
+    )
+    return spectrum.abs().square().transpose(1, 2)
+
+
+@lru_cache(maxsize=32)
+def mel_filters(
+    n_fft: int, sample_rate_hz: int, num_bands: int, low_hz: float, high_hz: float
+) -> Tensor:
+    """(K, M) Slaney mel filters with Slaney area normalisation, as librosa's default."""
+    return F.melscale_fbanks(
+        n_fft // 2 + 1,
+        low_hz,
+        high_hz,
+        num_bands,
+        sample_rate_hz,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+
+
+@lru_cache(maxsize=8)
+def dct_matrix(num_coefficients: int, num_bands: int) -> Tensor:
+    """(M, coefficients) orthonormal DCT-II, as for MFCC."""
+    return F.create_dct(num_coefficients, num_bands, norm="ortho")
+
+
+@lru_cache(maxsize=8)
+def chroma_filters(n_fft: int, sample_rate_hz: int, low_hz: float = 55.0) -> Tensor:
+    """(K, 12) share of every frequency bin in the 12 pitch classes, C first, A4 = 440 Hz.
+
+    A bin counts for its pitch class with a Gaussian of a semitone's width; bins below `low_hz`, whose
+    width is more than a semitone, count for none.
+    """
+    hz = torch.linspace(0, sample_rate_hz / 2, n_fft // 2 + 1)
+    semitone = 12 * torch.log2(hz.clamp(min=1.0) / 440.0) + 9  # C = 0
+    distance = torch.remainder(semitone[:, None] - torch.arange(12)[None, :] + 6, 12) - 6
+    filters = torch.exp(-0.5 * (distance / 0.5) ** 2)
+    filters = filters / filters.sum(dim=1, keepdim=True)
+    filters[hz < low_hz] = 0.0
+    return filters
+
+
+def decibel(power: Tensor, floor: float = 1e-10) -> Tensor:
+    """10 log10 of a power, at least `floor`."""
+    return 10.0 * torch.log10(power.clamp(min=floor))

@@ -1,0 +1,25 @@
+"""The report of one experiment: a self-contained page, report.json and plots.
+
+`build(ReportData(...))` returns the files by name; nothing is written here. The numbers come from
+`audioflow.metrics` through `figures`, and page, JSON and plots show the same ones.
+"""
+
+from audioflow.report.data import (
+    EpochRecord,
+    FailureRow,
+    ReportData,
+    StageRow,
+    SystemScores,
+    Training,
+)
+from audioflow.report.page import build
+
+__all__ = [
+    "EpochRecord",
+    "FailureRow",
+    "ReportData",
+    "StageRow",
+    "SystemScores",
+    "Training",
+    "build",
+]

@@ -1,0 +1,97 @@
+"""report.json: every figure of the report in strict JSON. What is undefined is null."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from audioflow.report.data import ReportData, SystemScores
+from audioflow.report.figures import Figures, SystemFigures
+
+SCHEMA_VERSION = 1
+
+
+def document(data: ReportData, figures: Figures, verdict: str) -> dict[str, Any]:
+    """The content of report.json as plain values."""
+    pairs = zip(data.systems, figures.systems, strict=True)
+    found = {
+        "schema_version": SCHEMA_VERSION,
+        "title": data.title,
+        "verdict": verdict,
+        "created": data.created,
+        "run_dir": data.run_dir,
+        "command": data.command,
+        "eval_split": figures.eval_split,
+        "systems": [_system(system, result) for system, result in pairs],
+        "gains": figures.gains,
+        "availability": figures.availability,
+        "splits": data.splits,
+        "stages": data.stages,
+        "num_failures": data.num_failures,
+        "failure_counts": data.failure_counts,
+        "failures": data.failures,
+        "fingerprints": data.fingerprints,
+        "versions": data.versions,
+        "machine": data.machine,
+        "recipe_yaml": data.recipe_yaml,
+    }
+    plain: dict[str, Any] = jsonable(found)
+    return plain
+
+
+def to_bytes(content: Mapping[str, Any]) -> bytes:
+    """Strict JSON in UTF-8, one top-level key to a line."""
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value, allow_nan=False, ensure_ascii=False)}"
+        for key, value in content.items()
+    ]
+    # A file name that is not UTF-8 reaches us with lone surrogates, which no reader would accept.
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "backslashreplace")
+
+
+def _system(system: SystemScores, result: SystemFigures) -> dict[str, Any]:
+    evaluation = result.evaluation
+    return {
+        "name": system.name,
+        "kind": system.kind,
+        "summary_line": system.summary_line,
+        "parts": system.parts,
+        "classes": system.classes,
+        "num_clips": evaluation.num_clips if evaluation else 0,
+        "num_groups": evaluation.num_groups if evaluation else 0,
+        "left_out": result.left_out,
+        "metrics": evaluation.summary if evaluation else {},
+        "chance": result.chance,
+        "majority": result.majority,
+        "per_class": evaluation.per_class if evaluation else [],
+        "confusion": evaluation.confusion if evaluation else [],
+        "confused": result.confused,
+        "mistakes": result.mistakes,
+        "undefined": evaluation.undefined if evaluation else [],
+        "training": system.training,
+        "fusion": system.fusion,
+        "settings": system.settings,
+    }
+
+
+def jsonable(value: Any) -> Any:
+    """Dataclasses, arrays and tuples as JSON values; NaN and infinities as None."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biu":
+        return value.tolist()  # a confusion matrix of many classes: nothing in it is undefined
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int | float):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            item.name: jsonable(getattr(value, item.name)) for item in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return [jsonable(item) for item in items]
+    return str(value)

@@ -1,0 +1,147 @@
+"""Numbers and times as a person reads them. NaN and None mean undefined and become an en dash."""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+from audioflow.metrics import Estimate
+
+DASH = "–"
+MINUS = "−"
+
+_METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC-AUC",
+    "map": "mAP",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "average_precision": "average precision",
+}
+
+_METRIC_HINTS = {
+    "accuracy": "share of clips whose highest score is the right class",
+    "balanced_accuracy": "accuracy per class, averaged: every class counts alike",
+    "macro_f1": "balance of precision and recall per class, averaged",
+    "roc_auc": "chance that a clip of a class scores higher than one of another class",
+    "map": "mean average precision: how well each class's own clips are ranked first",
+}
+
+
+def metric_name(key: str) -> str:
+    """`macro_f1` -> "macro F1", `top_5` -> "top 5"."""
+    return _METRIC_NAMES.get(key, key.replace("_", " "))
+
+
+def metric_hint(key: str) -> str:
+    """What a metric means, in one line; "" for an unknown one."""
+    if key.startswith("top_"):
+        return f"share of clips with the right class among the {key[4:]} highest scores"
+    return _METRIC_HINTS.get(key, "")
+
+
+def undefined(value: float | None) -> bool:
+    """Whether there is no number to show."""
+    return value is None or not math.isfinite(value)
+
+
+def decimal(value: float | None, digits: int = 1) -> str:
+    """Rounded half up, with a real minus sign: 62.5 -> "63" with no digits."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    scale = 10**digits
+    # The small addend keeps 0.145 * 100, which is 14.499999..., on the side people expect.
+    rounded = math.floor(abs(value) * scale + 0.5 + 1e-9) / scale
+    text = f"{rounded:,.{digits}f}"
+    return MINUS + text if value < 0 and rounded > 0 else text
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.875 -> "87.5" (the unit stands in the heading or is added by `percent_sign`)."""
+    return DASH if share is None else decimal(share * 100, digits)
+
+
+def percent_sign(share: float | None, digits: int = 1) -> str:
+    """0.875 -> "87.5 %"."""
+    return DASH if undefined(share) else f"{percent(share, digits)} %"
+
+
+def points(share: float | None, digits: int = 1) -> str:
+    """A difference of shares in points with its sign: 0.167 -> "+16.7"."""
+    text = percent(share, digits)
+    positive = share is not None and share > 0 and text.strip("0.,") != ""
+    return "+" + text if positive else text
+
+
+def interval(estimate: Estimate, digits: int = 1) -> str:
+    """The bounds of an estimate: "71.2 to 95.8", or an en dash."""
+    if undefined(estimate.low) or undefined(estimate.high):
+        return DASH
+    return f"{percent(estimate.low, digits)} to {percent(estimate.high, digits)}"
+
+
+def count(number: int) -> str:
+    """12345 -> "12,345"."""
+    return f"{number:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 -> "1 clip", 2 -> "2 clips", 3 -> "3 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def join_words(words: Sequence[str], last: str = "and") -> str:
+    """("a", "b", "c") -> "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def shorten(text: str, length: int) -> str:
+    """At most `length` characters, with an ellipsis where something was cut off."""
+    return text if len(text) <= length else text[: max(1, length - 1)].rstrip() + "…"
+
+
+def duration(seconds: float | None) -> str:
+    """0.04 -> "0.04 s", 192 -> "3 min 12 s", 7500 -> "2 h 05 min"."""
+    if seconds is None or not math.isfinite(seconds):
+        return DASH
+    if seconds < 1:
+        return f"{decimal(seconds, 2)} s"
+    if seconds < 59.95:
+        return f"{decimal(seconds, 1)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02d} min"
+
+
+def byte_size(size_bytes: float) -> str:
+    """1536 -> "1.5 kB", in steps of 1000 as file managers count."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB":
+            break
+        size /= 1000
+    return f"{decimal(size, 0 if unit == 'B' or size >= 100 else 1)} {unit}"
+
+
+def rate(value: float | None) -> str:
+    """A speed with about three significant digits."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return decimal(value, 0 if value >= 100 else 1 if value >= 1 else 2)
+
+
+def moment(iso_time: str) -> str:
+    """An ISO time as "20 Nov 2026, 20:25 UTC"; text that is not one stays as it is."""
+    try:
+        time = datetime.fromisoformat(iso_time)
+    except ValueError:
+        return iso_time
+    zone = f" {time.tzname()}" if time.tzinfo is not None else ""
+    return f"{time.day} {time:%b %Y, %H:%M}{zone}"

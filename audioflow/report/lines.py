@@ -1,0 +1,140 @@
+"""Line charts: training curves and the fusion curve."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from audioflow.report.svg import number, scale, tag, ticks
+
+WIDTH, HEIGHT = 480, 210
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 34
+MAX_POINTS = 240
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through (x, y) points; it breaks where y is NaN. `css` names its colour and dash."""
+
+    points: tuple[tuple[float, float], ...]
+    css: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point worth seeing, with a hairline down to the axis."""
+
+    x: float
+    y: float
+    css: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One panel. `y_range` fixes the vertical range, else the lines decide."""
+
+    title: str
+    lines: tuple[Line, ...]
+    x_title: str
+    y_text: Callable[[float], str]
+    marks: tuple[Mark, ...] = ()
+    y_range: tuple[float, float] | None = None
+    x_text: Callable[[float], str] = number
+    whole_x: bool = False
+    ends: tuple[str, str] = field(default=("", ""))
+
+
+def line_chart(chart: Chart) -> Markup:
+    """The chart as an SVG that scales with its place; empty where there is no point to draw."""
+    drawn = [point for line in chart.lines for point in line.points if _finite(point)]
+    if not drawn:
+        return Markup("")
+    x_low, x_high = min(x for x, _ in drawn), max(x for x, _ in drawn)
+    y_low, y_high = chart.y_range or _padded([y for _, y in drawn])
+    x_at = scale(x_low, x_high, LEFT, WIDTH - RIGHT)
+    if x_low == x_high:
+        x_at = lambda _: (LEFT + WIDTH - RIGHT) / 2  # noqa: E731 - a constant place
+    y_at = scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
+    parts = [tag("title", chart.title), *_y_axis(chart, y_low, y_high, y_at)]
+    parts += _x_axis(chart, x_low, x_high, x_at)
+    for line in chart.lines:
+        parts += _line(line, x_at, y_at)
+    for mark in chart.marks:
+        parts += _mark(mark, x_at, y_at)
+    box = f"0 0 {WIDTH} {HEIGHT}"
+    return tag("svg", *parts, class_="lines", viewBox=box, role="img")
+
+
+def _finite(point: tuple[float, float]) -> bool:
+    return math.isfinite(point[0]) and math.isfinite(point[1])
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    """A range with a little room around the values; one that starts near zero starts at zero."""
+    low, high = min(values), max(values)
+    room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    return (0.0 if 0 <= low < (high - low) * 0.5 else low - room), high + room
+
+
+def _y_axis(chart: Chart, low: float, high: float, y_at: Callable[[float], float]) -> list[Markup]:
+    parts = []
+    for value in ticks(low, high):
+        y = y_at(value)
+        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+        parts.append(tag("text", chart.y_text(value), x=LEFT - 8, y=y + 4, class_="tick end"))
+    return parts
+
+
+def _x_axis(chart: Chart, low: float, high: float, x_at: Callable[[float], float]) -> list[Markup]:
+    values = ticks(low, high, 6)
+    if chart.whole_x:
+        values = [value for value in values if value == int(value)] or [low]
+    base = HEIGHT - BOTTOM
+    parts = [tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="zero")]
+    for value in values:
+        parts.append(tag("text", chart.x_text(value), x=x_at(value), y=base + 16, class_="tick"))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(tag("text", chart.x_title, x=middle, y=HEIGHT - 3, class_="tick"))
+    if chart.ends[0]:
+        parts.append(tag("text", chart.ends[0], x=LEFT, y=HEIGHT - 3, class_="tick start"))
+        parts.append(tag("text", chart.ends[1], x=WIDTH - RIGHT, y=HEIGHT - 3, class_="tick end"))
+    return parts
+
+
+def _line(
+    line: Line, x_at: Callable[[float], float], y_at: Callable[[float], float]
+) -> list[Markup]:
+    points = thinned(line.points)
+    steps, pen = [], "M"
+    for point in points:
+        if not _finite(point):
+            pen = "M"
+            continue
+        steps.append(f"{pen}{number(x_at(point[0]))},{number(y_at(point[1]))}")
+        pen = "L"
+    known = [point for point in points if _finite(point)]
+    if len(known) == 1:
+        x, y = known[0]
+        return [tag("circle", cx=x_at(x), cy=y_at(y), r=3, class_=f"dot {line.css}")]
+    return [tag("path", d="".join(steps), class_=f"line {line.css}")] if steps else []
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most about `MAX_POINTS` points, the last one among them."""
+    step = -(-len(points) // MAX_POINTS) if points else 1
+    kept = list(points[::step])
+    return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _mark(
+    mark: Mark, x_at: Callable[[float], float], y_at: Callable[[float], float]
+) -> list[Markup]:
+    if not _finite((mark.x, mark.y)):
+        return []
+    x, y = x_at(mark.x), y_at(mark.y)
+    return [
+        tag("line", x1=x, x2=x, y1=y, y2=HEIGHT - BOTTOM, class_=f"drop {mark.css}"),
+        tag("circle", tag("title", mark.text), cx=x, cy=y, r=4.5, class_=f"best {mark.css}"),
+    ]

@@ -1,0 +1,122 @@
+"""The report as files: one self-contained page, report.json and the plots."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from audioflow.report import formats, rows, svg, views, words
+from audioflow.report.data import ReportData
+from audioflow.report.document import document, to_bytes
+from audioflow.report.figures import Figures, compute
+from audioflow.report.plots import plots
+
+_FOLDER = Path(__file__).parent
+
+
+def build(
+    data: ReportData, *, eval_split: str = "test", num_bootstrap: int = 1000
+) -> dict[str, bytes]:
+    """The files of the report: `index.html`, `report.json` and the plots as `*.png`.
+
+    Systems are compared on the clips of `eval_split`; each interval takes `num_bootstrap` draws.
+    The page holds everything it needs and makes no request. Equal input gives equal bytes.
+    """
+    figures = compute(data, eval_split, num_bootstrap)
+    verdict = words.verdict(data, figures)
+    return {
+        "index.html": render(data, figures, verdict).encode("utf-8", "backslashreplace"),
+        "report.json": to_bytes(document(data, figures, verdict)),
+        **plots(data, figures),
+    }
+
+
+def render(data: ReportData, figures: Figures, verdict: str) -> str:
+    """The page as HTML. Everything that came from outside is escaped."""
+    css = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    context = _context(data, figures)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            context,
+            verdict=verdict,
+            css=Markup(css),  # noqa: S704 - our own file
+            js=Markup(script),  # noqa: S704 - our own file
+            # Only this script may run: one that came in with a name could not, even unescaped.
+            script_hash=f"sha256-{digest}",
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for module in (formats, svg, rows, words):
+        environment.globals |= {
+            name: item for name, item in vars(module).items() if callable(item) and name[0] != "_"
+        }
+    environment.globals["shares"] = rows.SHARES
+    environment.filters["nbsp"] = _nbsp
+    environment.filters["arrows"] = lambda text: text.replace("->", "→")
+    environment.filters["shorten"] = formats.shorten
+    return environment
+
+
+def _nbsp(text: str) -> Markup:
+    """No line break between a number and its percent sign."""
+    return escape(text.replace(" %", "\N{NO-BREAK SPACE}%"))
+
+
+def _context(data: ReportData, figures: Figures) -> dict[str, Any]:
+    best = words.best_system(figures)
+    context: dict[str, Any] = {
+        "data": data,
+        "figures": figures,
+        "evaluated": figures.evaluated,
+        "facts": views.facts(data, figures),
+        "notes": views.notes(figures),
+        "best_of": views.best_of(figures),
+        "fusions": views.fusion_views(data, figures),
+        "matrices": views.matrices(figures),
+        "class_rows": views.class_rows(figures),
+        "class_metrics": views.CLASS_METRICS,
+        "classes_lead": words.classes_finding(best) if best else "",
+        "trainings": views.training_views(data, figures),
+        "splits": views.splits_view(data),
+        "stages_lead": words.stages_finding(data),
+        "longest_stage": max((s.seconds for s in data.stages), default=0.0) or 1.0,
+        "failure_table": views.failure_table(data.failure_counts),
+        "failures": views.failures_shown(data.failures),
+        "failures_lead": words.failures_finding(data),
+    }
+    context["contents"] = _contents(context)
+    return context
+
+
+def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """The sections that the page has, for its navigation."""
+    found = bool(context["evaluated"])
+    sections = (
+        ("metrics", "Results", found),
+        ("fusion", "Fusion", bool(context["fusions"])),
+        ("confusion", "Confusion", found),
+        ("classes", "Classes", found),
+        ("mistakes", "Mistakes", found),
+        ("training", "Training", bool(context["trainings"])),
+        ("data", "Data", True),
+        ("stages", "Run", True),
+        ("failures", "Failures", True),
+        ("provenance", "Provenance", True),
+    )
+    return [(name, title) for name, title, shown in sections if shown]

@@ -1,0 +1,305 @@
+"""What the sections of the page show: figures arranged for the templates, nothing computed anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from audioflow.metrics import ClassResult
+from audioflow.report.charts import Panel, fusion_panels, training_facts, training_panels
+from audioflow.report.compare import Availability, Gain
+from audioflow.report.data import FailureRow, ReportData
+from audioflow.report.figures import Figures, SystemFigures
+from audioflow.report.formats import count, percent, plural, undefined
+from audioflow.report.matrix import MAX_CLASSES, confusion_matrix
+from audioflow.report.rows import Axis, gain_axis, stacked
+from audioflow.report.svg import colour
+from audioflow.report.words import best_system
+
+CLASS_METRICS = ("f1", "precision", "recall", "roc_auc", "average_precision")
+MAX_FAILURES = 300
+MAX_SPLIT_ROWS = 30
+_SPLIT_ENDS = 8
+
+
+@dataclass(frozen=True)
+class FusionView:
+    """What there is to show about a fused system; `partial`: some clip lacked a part."""
+
+    system: SystemFigures
+    weights: tuple[dict[str, Any], ...]
+    gains: tuple[Gain, ...]
+    gain_axis: Axis
+    availability: tuple[Availability, ...]
+    num_parts: int
+    partial: bool
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """A system with its training curves."""
+
+    system: SystemFigures
+    facts: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class ClassCell:
+    """One system's results for one class: `values` in percent in the order of `CLASS_METRICS`."""
+
+    css: str
+    text: str
+    first: str
+    values: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class with a cell per system."""
+
+    name: str
+    support: int
+    cells: tuple[ClassCell, ...]
+
+
+@dataclass(frozen=True)
+class SplitName:
+    """A split with its colour and number of clips."""
+
+    name: str
+    css: str
+    clips: int
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One class with its clips per split."""
+
+    name: str
+    bar: Markup
+    clips: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SplitsView:
+    """The clips per class and split. A row that is None stands for `hidden` classes."""
+
+    total: int
+    num_classes: int
+    names: tuple[SplitName, ...]
+    rows: tuple[SplitRow | None, ...]
+    hidden: int
+
+
+def fusion_views(data: ReportData, figures: Figures) -> list[FusionView]:
+    """One view per fused system that has anything to show."""
+    views = []
+    places = {system.name: system.index for system in figures.systems}
+    for system, scores in zip(figures.systems, data.systems, strict=True):
+        gains = tuple(gain for gain in figures.gains if gain.system == system.name)
+        availability = tuple(item for item in figures.availability if item.system == system.name)
+        view = FusionView(
+            system=system,
+            weights=_weights(scores.fusion.get("weights") or {}, places),
+            gains=gains,
+            gain_axis=gain_axis([gain.gain for gain in gains]),
+            availability=availability,
+            num_parts=len(scores.parts),
+            partial=any(len(item.available) < len(scores.parts) for item in availability),
+            panels=tuple(fusion_panels(system.index, scores)),
+        )
+        if gains or availability or view.panels or view.weights:
+            views.append(view)
+    return views
+
+
+def _weights(weights: dict[str, float], places: dict[str, int]) -> tuple[dict[str, Any], ...]:
+    """The parts of the weight bar; none where a weight is negative, which a bar cannot show."""
+    known = {name: float(weight) for name, weight in weights.items() if name in places}
+    total = sum(known.values())
+    if total <= 0 or min(known.values()) < 0:
+        return ()
+    parts, start = [], 0.0
+    for name, weight in known.items():
+        size = weight / total
+        part = {"name": name, "index": places[name], "weight": weight, "start": start, "size": size}
+        parts.append(part)
+        start += size
+    return tuple(parts)
+
+
+def matrices(figures: Figures) -> dict[str, Markup]:
+    """The confusion matrix of each system whose classes are few enough to read."""
+    return {
+        system.name: confusion_matrix(system.index, system.evaluation.confusion, system.classes)
+        for system in figures.evaluated
+        if system.evaluation is not None and len(system.classes) <= MAX_CLASSES
+    }
+
+
+def class_rows(figures: Figures) -> list[ClassRow]:
+    """A row per class in class order, or the hardest first where there are many."""
+    by_system: list[tuple[SystemFigures, dict[str, ClassResult]]] = []
+    support: dict[str, int] = {}
+    for system in figures.evaluated:
+        results = {r.name: r for r in system.evaluation.per_class} if system.evaluation else {}
+        by_system.append((system, results))
+        for result in results.values():
+            support[result.name] = max(support.get(result.name, 0), result.support)
+    names = list(support)
+    best = best_system(figures)
+    if len(names) > MAX_CLASSES and best is not None and best.evaluation is not None:
+        f1 = {result.name: result.f1 for result in best.evaluation.per_class}
+        # Classes that no clip has would otherwise stand first with an F1 of 0.
+        names.sort(key=lambda name: (support[name] == 0, f1.get(name, 2.0)))
+    return [
+        ClassRow(
+            name,
+            support[name],
+            tuple(_class_cell(colour(s.index), found.get(name)) for s, found in by_system),
+        )
+        for name in names
+    ]
+
+
+def _class_cell(css: str, result: ClassResult | None) -> ClassCell:
+    if result is None:
+        return ClassCell(css, percent(None), "0", "")
+    values = [getattr(result, metric) for metric in CLASS_METRICS]
+    texts = ["" if undefined(value) else f"{value * 100:.1f}" for value in values]
+    first = "0" if undefined(values[0]) else f"{values[0]:.3f}"
+    return ClassCell(css, percent(values[0]), first, ",".join(texts))
+
+
+def training_views(data: ReportData, figures: Figures) -> list[TrainingView]:
+    """One view per system that was trained."""
+    return [
+        TrainingView(
+            system,
+            training_facts(scores.training),
+            tuple(training_panels(system.index, scores.training)),
+        )
+        for system, scores in zip(figures.systems, data.systems, strict=True)
+        if scores.training
+    ]
+
+
+def splits_view(data: ReportData) -> SplitsView:
+    """Clips per class and split in class order; of many classes the largest and the smallest."""
+    splits = data.splits
+    known = {name for classes in splits.values() for name in classes}
+    in_order = data.systems[0].classes if data.systems else ()
+    totals = {name: 0 for name in in_order if name in known}
+    for classes in splits.values():
+        for name, clips in classes.items():
+            totals[name] = totals.get(name, 0) + clips
+    css = [f"split{min(place, 3)}" for place in range(len(splits))]
+    largest = max(totals.values(), default=0)
+
+    def row(name: str) -> SplitRow:
+        per_split = tuple(classes.get(name, 0) for classes in splits.values())
+        return SplitRow(name, stacked(per_split, css, largest), per_split)
+
+    rows: list[SplitRow | None] = []
+    if len(totals) <= MAX_SPLIT_ROWS:
+        rows += [row(name) for name in totals]
+    else:
+        by_size = sorted(totals, key=lambda name: (-totals[name], name))
+        rows += [row(name) for name in by_size[:_SPLIT_ENDS]]
+        rows += [None, *(row(name) for name in by_size[-_SPLIT_ENDS:])]
+    names = tuple(
+        SplitName(split, kind, sum(classes.values()))
+        for (split, classes), kind in zip(splits.items(), css, strict=True)
+    )
+    hidden = len(totals) - sum(item is not None for item in rows)
+    return SplitsView(sum(totals.values()), len(totals), names, tuple(rows), hidden)
+
+
+def failure_table(counts: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Tables by error classes; the most frequent error class first."""
+    totals: dict[str, int] = {}
+    for errors in counts.values():
+        for error, number in errors.items():
+            totals[error] = totals.get(error, 0) + number
+    errors_shown = sorted((e for e in totals if totals[e]), key=lambda e: (-totals[e], e))
+    rows = [
+        {"table": table, "counts": [errors.get(error, 0) for error in errors_shown]}
+        for table, errors in counts.items()
+        if sum(errors.values())
+    ]
+    return {"errors": errors_shown, "rows": rows}
+
+
+def failures_shown(failures: Sequence[FailureRow]) -> list[FailureRow]:
+    """At most `MAX_FAILURES` failures, some of every table and error class."""
+    kinds: dict[tuple[str, str], list[FailureRow]] = {}
+    for failure in failures:
+        kinds.setdefault((failure.table, failure.error), []).append(failure)
+    each = max(1, MAX_FAILURES // max(len(kinds), 1))
+    chosen = [failure for kind in kinds.values() for failure in kind[:each]]
+    rest = [failure for kind in kinds.values() for failure in kind[each:]]
+    return (chosen + rest)[:MAX_FAILURES]
+
+
+def best_of(figures: Figures) -> dict[str, set[str]]:
+    """For each metric, the systems with the highest value; empty where only one has it."""
+    found: dict[str, set[str]] = {}
+    for metric in figures.metrics:
+        values = {}
+        for system in figures.evaluated:
+            estimate = system.estimate(metric)
+            if estimate is not None and not undefined(estimate.value):
+                values[system.name] = estimate.value
+        top = max(values.values(), default=0.0)
+        found[metric] = {n for n in values if values[n] == top} if len(values) > 1 else set()
+    return found
+
+
+def facts(data: ReportData, figures: Figures) -> list[str]:
+    """The size of the experiment, for the line under the verdict."""
+    found = []
+    clips = sum(sum(classes.values()) for classes in data.splits.values())
+    if clips:
+        found.append(plural(clips, "clip"))
+        found.append(plural(len({n for c in data.splits.values() for n in c}), "class"))
+    best = best_system(figures)
+    if best is not None and best.evaluation is not None:
+        evaluation = best.evaluation
+        groups = evaluation.num_groups
+        words = f"{plural(evaluation.num_clips, 'clip')} evaluated"
+        found.append(
+            words + (f" in {plural(groups, 'group')}" if groups != evaluation.num_clips else "")
+        )
+    if data.systems:
+        found.append(plural(len(data.systems), "system"))
+    found.append(plural(data.num_failures, "failure") if data.num_failures else "no failures")
+    return found
+
+
+def notes(figures: Figures) -> list[str]:
+    """What a reader of the metrics has to know: clips left out, classes without a metric."""
+    found = []
+    for system in figures.systems:
+        if system.evaluation is None:
+            found.append(f"{system.name} has no scores on {figures.eval_split}.")
+            continue
+        if system.left_out:
+            found.append(
+                f"{system.name}: {plural(system.left_out, 'clip')} left out, "
+                "because their label is not among its classes."
+            )
+        if system.evaluation.num_groups < 2:
+            found.append(f"{system.name}: all clips are of one group, so there is no interval.")
+    clips = {system.evaluation.num_clips for system in figures.evaluated if system.evaluation}
+    if len(clips) > 1:
+        found.append("The systems did not score the same clips.")
+    undefined_notes = dict.fromkeys(
+        sentence for s in figures.evaluated if s.evaluation for sentence in s.evaluation.undefined
+    )
+    sentences = [s[:1].upper() + s[1:].rstrip(".") + "." for s in undefined_notes]
+    more = len(sentences) - 3
+    found += sentences[:3] + ([f"And {count(more)} more like this."] if more > 0 else [])
+    return found

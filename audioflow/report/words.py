@@ -1,0 +1,168 @@
+"""The sentences of the report: the verdict, and one finding above each chart."""
+
+import math
+
+from audioflow.report.compare import Gain
+from audioflow.report.data import ReportData, SystemScores
+from audioflow.report.figures import Figures, SystemFigures
+from audioflow.report.formats import (
+    count,
+    decimal,
+    duration,
+    interval,
+    join_words,
+    percent_sign,
+    plural,
+    undefined,
+)
+
+
+def verdict(data: ReportData, figures: Figures) -> str:
+    """The outcome of the experiment in one sentence of plain words."""
+    if not data.systems:
+        return f"No system has been scored yet; {_manifest(data)}."
+    best = best_system(figures)
+    if best is None:
+        return f"No clip of the {figures.eval_split} split has been scored yet; {_manifest(data)}."
+    gain = _headline_gain(figures, best)
+    if gain is None:
+        return _single(data, figures, best)
+    fused = next(system for system in figures.systems if system.name == gain.system)
+    parts = join_words(data.systems[fused.index].parts)
+    compared = _compared(gain, fused)
+    if fused is best or gain.gain.value > 0:
+        return f"Fusing {parts} classifies {_correct(data, figures, fused)}: {compared}."
+    return (
+        f"The {best.name} system alone classifies {_correct(data, figures, best)}; "
+        f"fusing {parts} does not improve on it: {compared}."
+    )
+
+
+def best_system(figures: Figures) -> SystemFigures | None:
+    """The most accurate system; of equals the first fused one, else the first."""
+    scored = [system for system in figures.evaluated if not math.isnan(system.accuracy)]
+    if not scored:
+        return None
+    return max(scored, key=lambda s: (s.accuracy, s.kind == "fused", -s.index))
+
+
+def _headline_gain(figures: Figures, best: SystemFigures) -> Gain | None:
+    """The gain the verdict is about: of the best system, or of the best fused one over it."""
+    against = [gain for gain in figures.gains if gain.is_better_part]
+    for gain in against:
+        if gain.system == best.name:
+            return gain
+    over_best = [gain for gain in against if gain.part == best.name]
+    return max(over_best, key=lambda gain: gain.accuracy_system, default=None)
+
+
+def _single(data: ReportData, figures: Figures, best: SystemFigures) -> str:
+    text = f"The {best.name} system classifies {_correct(data, figures, best)}"
+    accuracy = best.estimate("accuracy")
+    if accuracy is not None and not undefined(accuracy.low):
+        text += f" (95 % interval {interval(accuracy, _digits(best))})"
+    others = [s for s in figures.evaluated if s is not best and not math.isnan(s.accuracy)]
+    if others:
+        second = max(others, key=lambda s: (s.accuracy, -s.index))
+        text += f"; next is {second.name} with {percent_sign(second.accuracy, _digits(second))}"
+    return (
+        f"{text}; always naming the most common class would get {percent_sign(best.majority, 0)}."
+    )
+
+
+def _compared(gain: Gain, fused: SystemFigures) -> str:
+    """ "17 points more than audio alone (95 % interval 2 to 31)"."""
+    digits = 0 if gain.num_clips < 1000 else 1
+    value, low, high = gain.gain.value, gain.gain.low, gain.gain.high
+    size = decimal(abs(value) * 100, digits)
+    if size.strip("0.") == "":
+        text = f"as many as {gain.part} alone"
+    else:
+        unit = "point" if size == "1" else "points"
+        text = f"{size} {unit} {'more' if value > 0 else 'fewer'} than {gain.part} alone"
+    if fused.evaluation is not None and gain.num_clips < fused.evaluation.num_clips:
+        text += f" on the {count(gain.num_clips)} that {gain.part} scored"
+    if undefined(low) or undefined(high):
+        return text
+    sure = low > 0 or high < 0
+    bounds = f"95 % interval {interval(gain.gain, digits)}"
+    return f"{text} ({bounds}{'' if sure else ', so it may be chance'})"
+
+
+def _digits(system: SystemFigures) -> int:
+    """A tenth of a percent means something from about a thousand clips on."""
+    return 0 if system.evaluation is None or system.evaluation.num_clips < 1000 else 1
+
+
+def _correct(data: ReportData, figures: Figures, system: SystemFigures) -> str:
+    """ "88 % of 24 test clips correctly", and how a cross-validated system came to it."""
+    number = 0 if system.evaluation is None else system.evaluation.num_clips
+    right = percent_sign(system.accuracy, _digits(system))
+    noun = "clip" if number == 1 else "clips"
+    folds = num_folds(data, data.systems[system.index])
+    if folds:
+        return f"{right} of {count(number)} {noun} correctly in {folds}-fold cross-validation"
+    return f"{right} of {count(number)} {figures.eval_split} {noun} correctly"
+
+
+def num_folds(data: ReportData, system: SystemScores) -> int:
+    """Number of cross-validation folds of a system, or of the parts of a fused one; 0 for none."""
+    folds = {training.fold for training in system.training if training.fold}
+    if not folds and system.parts:
+        parts = [part for part in data.systems if part.name in system.parts]
+        folds = {training.fold for part in parts for training in part.training if training.fold}
+    return len(folds) if len(folds) > 1 else 0
+
+
+def _manifest(data: ReportData) -> str:
+    clips = sum(sum(classes.values()) for classes in data.splits.values())
+    names = {name for classes in data.splits.values() for name in classes}
+    if not clips:
+        return "the manifest has no clips"
+    return f"the manifest has {plural(clips, 'clip')} of {plural(len(names), 'class')}"
+
+
+def confusion_finding(system: SystemFigures) -> str:
+    """What a system mixes up most, in one line."""
+    if not system.confused:
+        return "No clip is taken for another class."
+    top = system.confused[0]
+    total = round(top.clips / top.share)
+    return f"Most often: {top.label} taken for {top.predicted} ({top.clips} of {total})."
+
+
+def classes_finding(system: SystemFigures) -> str:
+    """The easiest and the hardest class of a system by F1."""
+    if system.evaluation is None:
+        return ""
+    known = [result for result in system.evaluation.per_class if not math.isnan(result.f1)]
+    if len(known) < 2:
+        return ""
+    hard, easy = min(known, key=lambda r: r.f1), max(known, key=lambda r: r.f1)
+    if hard.f1 == easy.f1:
+        return ""
+    return (
+        f"For {system.name}, {easy.name} is easiest (F1 {percent_sign(easy.f1, 0)}) "
+        f"and {hard.name} hardest ({percent_sign(hard.f1, 0)})."
+    )
+
+
+def stages_finding(data: ReportData) -> str:
+    """How long the run took and what took longest."""
+    total = sum(stage.seconds for stage in data.stages)
+    if not data.stages or total <= 0:
+        return ""
+    longest = max(data.stages, key=lambda stage: stage.seconds)
+    text = f"All stages together took {duration(total)}"
+    if len(data.stages) > 1:
+        share = percent_sign(longest.seconds / total, 0)
+        text += f"; {longest.job} of {longest.table} took {share} of it"
+    return text + "."
+
+
+def failures_finding(data: ReportData) -> str:
+    """How many clips failed, or that none did."""
+    if not data.num_failures:
+        return "Every clip gave a row in every table."
+    tables = sum(1 for counts in data.failure_counts.values() if sum(counts.values()))
+    return f"{plural(data.num_failures, 'clip')} gave no row, in {plural(max(tables, 1), 'table')}."

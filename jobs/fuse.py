@@ -1,0 +1,11 @@
+"""The job `fuse`, for `ray job submit --working-dir . -- python jobs/fuse.py RECIPE [section.key=value ...]`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from audioflow.cli import main
+
+if __name__ == "__main__":
+    main(["fuse", *sys.argv[1:]])
