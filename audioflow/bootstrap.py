@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MIN_DRAWS = 100
-MAX_COUNT_OPERATIONS = 10**9
-MAX_RANKING_OPERATIONS = 5 * 10**9
+MAX_COUNT_OPERATIONS = 2 * 10**8
+MAX_RANKING_OPERATIONS = 2 * 10**9
 CHUNK_BYTES = 2**28
 
 
@@ -38,7 +38,7 @@ def planned_draws(num_clips: int, num_classes: int, num_bootstrap: int) -> Draws
 
     A draw costs `num_clips` operations for metrics of counts (accuracy, F1, ...) and
     `num_clips * num_classes` for metrics of rankings (ROC AUC, average precision). Where the wanted
-    draws would cost more than `MAX_COUNT_OPERATIONS` or `MAX_RANKING_OPERATIONS` (about 20 s each
+    draws would cost more than `MAX_COUNT_OPERATIONS` or `MAX_RANKING_OPERATIONS` (10 to 30 s each
     on one core), fewer are made, but not fewer than `MIN_DRAWS`. Raises `ValueError` for a negative
     `num_bootstrap`; 0 gives no interval.
     """

@@ -54,7 +54,7 @@ class Console:
             return
         folder = run.report().folder
         results = json.loads(folder.read("report.json"))
-        table = _results(results, run.recipe.report.split)
+        table = _results(results)
         if table.row_count:
             self._out.print(table)
         self._out.print(f"report: {escape(folder.file('index.html'))}")
@@ -138,7 +138,7 @@ def _open(path: str | None) -> TextIO | None:
     if path is None:
         return None
     try:
-        return open(path, "a", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
+        return open(path, "a", encoding="utf-8", buffering=1)  # noqa: PTH123
     except OSError as error:
         raise InputError(f"--events {path} cannot be written: {error.strerror}") from error
 
@@ -170,16 +170,17 @@ def _counts(event: Event, data: dict[str, Any]) -> str:
     return f"{data['rows']} clips{failures}"
 
 
-def _results(results: dict[str, Any], split: str) -> RichTable:
-    table = RichTable(title=f"{split} split, 95 % interval", title_justify="left")
+def _results(results: dict[str, Any]) -> RichTable:
+    title = f"{results['eval_split']} split, with 95 % intervals"
+    table = RichTable(title=title, title_justify="left")
     table.add_column("system")
     table.add_column("clips", justify="right")
     for name in ("accuracy", "macro F1", "ROC-AUC", "mAP"):
         table.add_column(name, justify="right")
-    for system in results.get("systems", []):
-        summary = system.get("summary") or {}
-        cells = [_cell(summary.get(key)) for key in ("accuracy", "macro_f1", "roc_auc", "map")]
-        table.add_row(escape(system["name"]), str(system.get("num_clips", "")), *cells)
+    for system in results["systems"]:
+        metrics = system["metrics"]
+        cells = [_cell(metrics.get(key)) for key in ("accuracy", "macro_f1", "roc_auc", "map")]
+        table.add_row(escape(system["name"]), str(system["num_clips"]), *cells)
     return table
 
 

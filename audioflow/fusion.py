@@ -153,7 +153,7 @@ class Weighted:
         own_SN = np.where(own_SN.sum(axis=0) > 0, own_SN, available_SN)
         own_SN = own_SN / own_SN.sum(axis=0)
         fused_NC = np.empty(scores_SNC.shape[1:], np.float32)
-        for rows in blocks(*fused_NC.shape):
+        for rows in blocks(scores_SNC.shape[1], scores_SNC.shape[2]):
             # A missing row is NaN: any other row will do, as its weight is 0.
             there_SnC = np.where(available_SN[:, rows, None], scores_SNC[:, rows], 0)
             values_SnC = np.stack([averaged(params["on"], there_nC) for there_nC in there_SnC])
@@ -206,8 +206,9 @@ def _curve(pool: Pool) -> list[dict[str, float | None]]:
 def fuse(joined: Joined, rule: Rule, fit_split: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Fused scores (N, C) of all clips, and the parameters, fitted on clips of `fit_split` only.
 
-    Raises `TableError` where the rule needs a fit and no clip is in that split, or a clip there has
-    not exactly one label that is a class.
+    The parameters are the rule's, with `fit_split` beside them. Raises `TableError` where the rule
+    needs a fit and no clip is in that split, or a clip there has not exactly one label that is a
+    class.
     """
     fit_rows = [row for row, split in enumerate(joined.splits) if split == fit_split]
     if rule.needs_fit and not fit_rows:
@@ -230,4 +231,5 @@ def fuse(joined: Joined, rule: Rule, fit_split: str) -> tuple[NDArray[np.float32
     params = rule.fit(
         joined.scores[:, single], targets_N, joined.available[:, single], joined.systems
     )
+    params["fit_split"] = fit_split
     return rule.apply(params, joined.scores, joined.available), params

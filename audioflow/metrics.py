@@ -57,7 +57,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Task:
-    """Checked input: scores (N, C), class indices (N,), predicted ones (N,).
+    """Checked input: scores (N, C), class indices, predicted ones, whether in the top k (N,).
 
     What assumes one label per clip is here and in `_Counts`; rankings ask for `positive` only.
     """
@@ -65,17 +65,11 @@ class _Task:
     scores: NDArray[np.floating]
     targets: NDArray[np.intp]
     predicted: NDArray[np.intp]
+    top_k: int | None
+    in_top: NDArray[np.bool_]
 
     def positive(self, index: int) -> NDArray[np.bool_]:
         return self.targets == index
-
-    @property
-    def top_k(self) -> int | None:
-        """The k of the top-k accuracy; None where every clip would be within it."""
-        num_classes = self.scores.shape[1]
-        if num_classes > 5:
-            return 5
-        return 2 if num_classes > 2 else None
 
 
 @dataclass(frozen=True)
@@ -120,8 +114,8 @@ def evaluate(
       have both a positive and a negative clip; `undefined` names the others.
 
     Intervals are percentiles of `num_bootstrap` draws; a draw's macro means are over the classes
-    defined in it. Large inputs get fewer draws: above 10^9 clips * draws for all metrics, above
-    5 * 10^9 clips * classes * draws for `roc_auc` and `map`; `planned_draws` says how many. With a
+    defined in it. Large inputs get fewer draws: above 2 * 10^8 clips * draws for all metrics, above
+    2 * 10^9 clips * classes * draws for `roc_auc` and `map`; `planned_draws` says how many. With a
     single group there is no interval (NaN). Given groups, the order of clips changes nothing.
 
     Raises `ValueError` for shapes that do not fit, no clip, a target that is no class index, a
@@ -201,21 +195,22 @@ def _counts(task: _Task, weights_DN: Weights) -> _Counts:
     shape = (len(weights_DN), task.scores.shape[1])
     found = _Counts(np.empty(shape), np.empty(shape), np.empty(shape), np.zeros(shape[0]))
     hit_N = task.predicted == task.targets
-    top_N = _in_top(task, task.top_k) if task.top_k else hit_N
     for draw, row_N in enumerate(weights_DN):
         weights_N = row_N.astype(np.float64)
         found.support[draw] = np.bincount(task.targets, weights_N, shape[1])
         found.predicted[draw] = np.bincount(task.predicted, weights_N, shape[1])
         found.hits[draw] = np.bincount(task.targets, weights_N * hit_N, shape[1])
-        found.top_k[draw] = weights_N @ top_N
+        found.top_k[draw] = weights_N @ task.in_top
     return found
 
 
-def _in_top(task: _Task, k: int) -> NDArray[np.bool_]:
+def _in_top(
+    scores_NC: NDArray[np.floating], targets_N: NDArray[np.intp], k: int
+) -> NDArray[np.bool_]:
     """Whether the target is among the top k; of equal scores the last class ranks first."""
-    own_N1 = np.take_along_axis(task.scores, task.targets[:, None], axis=1)
-    later_NC = np.arange(task.scores.shape[1]) > task.targets[:, None]
-    before_NC = (task.scores > own_N1) | ((task.scores == own_N1) & later_NC)
+    own_N1 = np.take_along_axis(scores_NC, targets_N[:, None], axis=1)
+    later_NC = np.arange(scores_NC.shape[1]) > targets_N[:, None]
+    before_NC = (scores_NC > own_N1) | ((scores_NC == own_N1) & later_NC)
     return np.count_nonzero(before_NC, axis=1) < k
 
 
@@ -297,4 +292,11 @@ def _checked(scores: ArrayLike, targets: ArrayLike, num_classes: int) -> _Task:
         raise ValueError(
             f"score {scores_NC[clip, index]} of clip {clip}, class {index} is not in [0, 1]"
         )
-    return _Task(scores_NC, targets_N.astype(np.intp), np.argmax(scores_NC, axis=1))
+    return _task(scores_NC, targets_N.astype(np.intp))
+
+
+def _task(scores_NC: NDArray[np.floating], targets_N: NDArray[np.intp]) -> _Task:
+    num_classes = scores_NC.shape[1]
+    top_k = 5 if num_classes > 5 else 2 if num_classes > 2 else None
+    in_top_N = _in_top(scores_NC, targets_N, top_k or num_classes)
+    return _Task(scores_NC, targets_N, scores_NC.argmax(axis=1), top_k, in_top_N)

@@ -66,7 +66,7 @@ def _quadratic_minimum(start_S: Float, gradient_S: Float, hessian_SS: Float) -> 
     """Minimum on the simplex of the quadratic model at `start_S`.
 
     Weight moves between the two entries that gain most, each time as far as is best (sequential
-    minimal optimisation, Platt 1998): exact for two, and no harm from systems that are nearly equal.
+    minimal optimisation, Platt 1998): exact for two, and quick where systems are nearly equal.
     """
     point_S, slope_S = start_S.copy(), gradient_S.copy()
     for _ in range(MAX_EXCHANGES):

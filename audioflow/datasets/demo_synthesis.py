@@ -22,10 +22,9 @@ Painter = Callable[[Reals, np.random.Generator], Reals]
 CLASSES = ("ambulance", "motorbike", "rain", "shower", "tram", "waterfall")
 WIDTH, HEIGHT, FRAME_RATE_HZ = 160, 120, 12
 
-SWAMPED_SHARE = 0.06
-"""Share of clips whose sound drowns in wind."""
-DARK_SHARE = 0.06
-"""Share of clips whose picture is too dark to be told from a street at night."""
+SNR_DB = (-2.0, 20.0)
+"""Loudness of the thing itself over that of the wind; below about 0 dB little of it is heard."""
+EXPOSURE = (0.75, 1.1)
 
 X = np.linspace(0.0, 1.0, WIDTH, dtype=np.float32)[None, None, :]
 Y = np.linspace(0.0, 1.0, HEIGHT, dtype=np.float32)[None, :, None]
@@ -36,10 +35,8 @@ def make_waveform(
 ) -> Floats:
     """The sound of a class, with wind behind it and at a random level: (samples,)."""
     t_s = np.arange(round(duration_s * sample_rate_hz)) / sample_rate_hz
-    swamped = rng.random() < SWAMPED_SHARE
-    snr_db = rng.uniform(-18, -12) if swamped else rng.uniform(8, 20)
     wind = _noise(t_s, rng, tilt_db_per_octave=-3)
-    mixture = _SOUNDS[label](t_s, rng) + wind * 10 ** (-snr_db / 20)
+    mixture = _SOUNDS[label](t_s, rng) + wind * 10 ** (-rng.uniform(*SNR_DB) / 20)
     level_dbfs = rng.uniform(-24, -16)
     mixture *= 10 ** (level_dbfs / 20) / _rms(mixture)
     return np.clip(mixture, -1, 1).astype(np.float32)
@@ -126,8 +123,7 @@ _SOUNDS: dict[str, Callable[[Reals, np.random.Generator], Reals]] = {
 
 def _camera(canvas: Reals, rng: np.random.Generator) -> Pictures:
     """Exposure, white balance, haze and grain, each drawn once per clip; grain per pixel."""
-    dark = rng.random() < DARK_SHARE
-    exposure = rng.uniform(0.1, 0.2) if dark else rng.uniform(0.85, 1.1)
+    exposure = rng.uniform(*EXPOSURE)
     white_balance = rng.normal(1, 0.02, 3)
     haze = rng.uniform(0, 0.15)
     hazy = (1 - haze) * canvas + haze * canvas.mean(axis=(1, 2), keepdims=True)
@@ -138,7 +134,7 @@ def _camera(canvas: Reals, rng: np.random.Generator) -> Pictures:
 
 def _colour(rng: np.random.Generator, red: float, green: float, blue: float) -> Reals:
     """A colour near the given one: (3,) in [0, 1]."""
-    return np.clip(np.array([red, green, blue]) + rng.normal(0, 0.02, 3), 0, 1)
+    return np.clip(np.array([red, green, blue]) * rng.normal(1, 0.05, 3), 0, 1)
 
 
 def _blend(base: Reals, colour: Reals, weight: Reals) -> Reals:
@@ -185,14 +181,14 @@ def _waterfall_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
 
 def _street_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
     """A dark street with lamps and lights that pass."""
-    night = _flat(t_s, _colour(rng, 0.05, 0.04, 0.1))
-    scene = _blend(night, _colour(rng, 0.26, 0.22, 0.4), Y**2 + 0 * (X + t_s))
-    palette = ((0.3, 0.4, 1.0), (1.0, 0.8, 0.35), (1.0, 1.0, 0.95), (0.95, 0.2, 0.15))
+    night = _flat(t_s, _colour(rng, 0.03, 0.03, 0.06))
+    road = np.clip(20 * (Y - rng.uniform(0.53, 0.57)), 0, 1) + 0 * (X + t_s)
+    scene = _blend(night, _colour(rng, 0.2, 0.24, 0.42), road)
+    palette = ((0.3, 0.4, 1.0), (1.0, 0.75, 0.2), (1.0, 0.95, 0.85), (1.0, 0.5, 0.1))
     for light in rng.permutation(8):
-        x = rng.uniform(0, 1) + rng.uniform(-0.4, 0.4) * t_s
-        distance2 = (X - x) ** 2 * 16 / 9 + (Y - rng.uniform(0.2, 0.8)) ** 2
-        glow = np.exp(-distance2 / rng.uniform(0.03, 0.06) ** 2)
-        scene = _blend(scene, _colour(rng, *palette[light % 4]), glow)
+        x = (rng.uniform(0, 1) + rng.uniform(-0.4, 0.4) * t_s) % 1
+        distance = np.hypot((X - x) * WIDTH / HEIGHT, Y - rng.uniform(0.1, 0.9))
+        scene = _blend(scene, np.array(palette[light % 4]), np.clip(2.5 - distance / 0.02, 0, 1))
     return scene
 
 

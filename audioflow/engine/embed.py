@@ -15,9 +15,11 @@ import ray.data
 from ray.exceptions import RayError
 
 from audioflow.backbones import BACKBONES
-from audioflow.engine.embed_workers import BackboneSpec, EmbedShard, decode_shard
+from audioflow.engine.embed_actor import BackboneSpec, EmbedShard
+from audioflow.engine.embed_decode import decode_shard
 from audioflow.engine.run import Run, Watch
 from audioflow.errors import StalledError, TooManyFailures
+from audioflow.media.packing import input_column
 from audioflow.recipe import BackboneChoice, EmbedSection
 from audioflow.shards import Shard, plan_shards
 from audioflow.tables import (
@@ -179,7 +181,7 @@ def _pipeline(
         batch_format="pyarrow",
         num_cpus=min(section.decode_cpus, resources.get("CPU", 1.0)),
         fn_kwargs={
-            "backbones": {plan.spec.table: plan.spec for plan in plans},
+            "inputs": {plan.spec.table: plan.spec.input for plan in plans},
             "timeout_s": section.decode_timeout_s,
             "memory_gb": section.decode_memory_gb,
             "max_duration_s": section.max_duration_s,
@@ -187,13 +189,16 @@ def _pipeline(
         max_retries=3,
     )
     for position, plan in enumerate(plans):
-        later = {p.spec.column for p in plans[position + 1 :]}
+        later = {input_column(p.spec.input) for p in plans[position + 1 :]}
+        spent = {input_column(p.spec.input) for p in plans} - later
         dataset = dataset.map_batches(
             EmbedShard,
-            fn_constructor_args=(plan.spec, sorted({p.spec.column for p in plans} - later)),
+            fn_constructor_args=(plan.spec, sorted(spent)),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=_actors(plan.choice, len(plans), resources)),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(len(todo), _actors(plan.choice, len(plans), resources))
+            ),
             num_cpus=0,
             num_gpus=plan.choice.num_gpus,
             max_restarts=3,

@@ -4,8 +4,11 @@ import contextlib
 import logging
 import os
 import signal
+import sys
+import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -52,7 +55,8 @@ class Session:
         """Connect if need be; returns the cluster's resources."""
         if not ray.is_initialized():
             on_terminate = signal.getsignal(signal.SIGTERM)
-            self._connect()
+            with _quiet():
+                self._connect()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, on_terminate)  # Ray installs its own
         _configure_data()
@@ -112,3 +116,21 @@ def _configure_data() -> None:
     warnings.filterwarnings("ignore", message=".*ray_remote_args.*deprecated")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Ray's C++ core writes while it starts off the terminal, unless the start fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            chatter.seek(0)
+            os.write(kept, chatter.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,10 +1,11 @@
 """One recording, decoded once, for everything that a shard needs of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from audioflow.errors import MediaError
 from audioflow.media.container import open_media
+from audioflow.media.patches import Patching
 from audioflow.media.pictures import FrameSampling, Pictures, read_pictures
 from audioflow.media.sound import Sound, Span, read_sound
 
@@ -16,6 +17,15 @@ class Wanted:
     sample_rates_hz: tuple[int, ...] = ()
     samplings: tuple[FrameSampling, ...] = ()
     max_duration_s: float = 600.0
+
+    @classmethod
+    def of(cls, inputs: Iterable[Patching | FrameSampling], max_duration_s: float) -> "Wanted":
+        """What backbones with these inputs need."""
+        inputs = list(inputs)
+        rates = {item.sample_rate_hz for item in inputs if isinstance(item, Patching)}
+        samplings = {item for item in inputs if isinstance(item, FrameSampling)}
+        ordered = sorted(samplings, key=lambda item: (item.num_frames, item.short_side))
+        return cls(tuple(sorted(rates)), tuple(ordered), max_duration_s)
 
 
 @dataclass(frozen=True)

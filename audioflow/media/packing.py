@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
 from audioflow.media.decode import ClipMedia
+from audioflow.media.patches import Patching
 from audioflow.media.pictures import FrameSampling, Pictures
 from audioflow.media.sound import Sound
 
@@ -45,6 +46,13 @@ def sound_column(sample_rate_hz: int) -> str:
 def pictures_column(sampling: FrameSampling) -> str:
     """Name of the column that holds the frames taken in this way."""
     return f"pictures_{sampling.num_frames}x{sampling.short_side}"
+
+
+def input_column(source: Patching | FrameSampling) -> str:
+    """Name of the column that a backbone with this input reads."""
+    if isinstance(source, Patching):
+        return sound_column(source.sample_rate_hz)
+    return pictures_column(source)
 
 
 def pack(

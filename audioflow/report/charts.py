@@ -18,7 +18,7 @@ from audioflow.report.formats import (
     shorten,
 )
 from audioflow.report.lines import Chart, Line, Mark, line_chart
-from audioflow.report.svg import colour, number
+from audioflow.report.svg import colour
 
 NAN = float("nan")
 
@@ -39,7 +39,7 @@ def training_panels(index: int, training: Sequence[Training]) -> list[Panel]:
         return []
     thin = " thin" if len(runs) > 1 else ""
     panels = [_loss_panel(runs, f"{colour(index)}{thin}")]
-    metrics = metric_panel(runs, f"{colour(index)}{thin}")
+    metrics = _metric_panel(runs, f"{colour(index)}{thin}")
     return [*panels, metrics] if metrics else panels
 
 
@@ -47,18 +47,19 @@ def _loss_panel(runs: Sequence[Training], css: str) -> Panel:
     validated = any(epoch.val_loss is not None for run in runs for epoch in run.epochs)
     lines, marks = [], []
     for run in runs:
-        lines.append(_over_epochs(run, [e.train_loss for e in run.epochs], f"{css} dashed"))
+        values = [e.train_loss for e in run.epochs]
+        lines.append(_over_epochs(run, values, f"{css} dashed"))
         if validated:
             values = [NAN if e.val_loss is None else e.val_loss for e in run.epochs]
             lines.append(_over_epochs(run, values, css))
-            marks += _best(run, values, css, "validation loss")
+        marks += _best(run, values, css, "validation loss" if validated else "training loss")
     legend = [(f"{css} dashed", "training")]
     legend += [(css, "validation")] if validated else []
     chart = Chart("loss per epoch", tuple(lines), "epoch", _plain, tuple(marks), whole_x=True)
     return Panel("loss", line_chart(chart), tuple(legend))
 
 
-def metric_panel(runs: Sequence[Training], css: str) -> Panel | None:
+def _metric_panel(runs: Sequence[Training], css: str) -> Panel | None:
     """Validation accuracy, and the metric that chose the best epoch where that is another one."""
     known = {key for run in runs for epoch in run.epochs for key in epoch.metrics}
     wanted = ["val_accuracy", *dict.fromkeys(run.best_metric for run in runs)]
@@ -181,4 +182,4 @@ def _percent(value: float) -> str:
 
 
 def _plain(value: float) -> str:
-    return number(value)
+    return f"{value:.4g}"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -33,7 +33,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """One panel. `y_range` fixes the vertical range, else the lines decide."""
+    """One panel. `y_range` fixes the vertical range, else the lines decide; `ends` stand under
+    the two ends of the x axis; `whole_x` is for epochs, of which there is no half.
+    """
 
     title: str
     lines: tuple[Line, ...]
@@ -43,7 +45,7 @@ class Chart:
     y_range: tuple[float, float] | None = None
     x_text: Callable[[float], str] = number
     whole_x: bool = False
-    ends: tuple[str, str] = field(default=("", ""))
+    ends: tuple[str, str] = ("", "")
 
 
 def line_chart(chart: Chart) -> Markup:
@@ -54,8 +56,6 @@ def line_chart(chart: Chart) -> Markup:
     x_low, x_high = min(x for x, _ in drawn), max(x for x, _ in drawn)
     y_low, y_high = chart.y_range or _padded([y for _, y in drawn])
     x_at = scale(x_low, x_high, LEFT, WIDTH - RIGHT)
-    if x_low == x_high:
-        x_at = lambda _: (LEFT + WIDTH - RIGHT) / 2  # noqa: E731 - a constant place
     y_at = scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
     parts = [tag("title", chart.title), *_y_axis(chart, y_low, y_high, y_at)]
     parts += _x_axis(chart, x_low, x_high, x_at)

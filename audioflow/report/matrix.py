@@ -12,6 +12,9 @@ from audioflow.report.svg import colour, tag
 MAX_CLASSES = 30
 """With more classes the cells become too small to read; the most confused pairs are listed."""
 
+MAX_BESIDE = 16
+"""Up to so many classes the matrices of several systems stand side by side."""
+
 _FULL = 0.92
 
 
@@ -44,7 +47,12 @@ def confusion_matrix(index: int, confusion_CC: NDArray[np.int64], classes: Seque
     box = f"0 0 {width:.0f} {height:.0f}"
     style = f"--w:{width:.0f}px"
     return tag(
-        "svg", *parts, class_=f"matrix {colour(index)}", viewBox=box, style=style, role="img"
+        "svg",
+        *parts,
+        class_=f"matrix {colour(index)}{' many' if size > 8 else ''}",
+        viewBox=box,
+        style=style,
+        role="img",
     )
 
 
@@ -57,12 +65,12 @@ def _labels(
         middle = cell * (step + 0.5)
         title = tag("title", full[step])
         parts.append(
-            tag("text", name, title, x=margin - 7, y=middle + 4, class_="tick end", font_size=font)
+            tag("text", name, title, x=margin - 7, y=middle + 4, class_="label", font_size=font)
         )
         x, y = margin + middle + 3, side + 8
         turn = f"rotate(-90 {x:.1f} {y})"
         parts.append(
-            tag("text", name, title, x=x, y=y, transform=turn, class_="tick end", font_size=font)
+            tag("text", name, title, x=x, y=y, transform=turn, class_="label", font_size=font)
         )
     return parts
 

@@ -2,19 +2,44 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from audioflow.report import formats, rows, svg, views, words
+from audioflow.report import formats, rows, run_views, svg, views, words
 from audioflow.report.data import ReportData
 from audioflow.report.document import document, to_bytes
 from audioflow.report.figures import Figures, compute
+from audioflow.report.matrix import MAX_BESIDE
 from audioflow.report.plots import plots
 
 _FOLDER = Path(__file__).parent
+
+_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    formats.byte_size,
+    formats.count,
+    formats.decimal,
+    formats.duration,
+    formats.interval,
+    formats.join_words,
+    formats.metric_hint,
+    formats.metric_name,
+    formats.moment,
+    formats.percent,
+    formats.plural,
+    formats.points,
+    formats.rate,
+    formats.undefined,
+    rows.whisker,
+    svg.colour,
+    svg.share,
+    svg.swatch,
+    words.confusion_finding,
+)
+"""What the templates call."""
 
 
 def build(
@@ -62,10 +87,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for module in (formats, svg, rows, words):
-        environment.globals |= {
-            name: item for name, item in vars(module).items() if callable(item) and name[0] != "_"
-        }
+    environment.globals |= {function.__name__: function for function in _FUNCTIONS}
     environment.globals["shares"] = rows.SHARES
     environment.filters["nbsp"] = _nbsp
     environment.filters["arrows"] = lambda text: text.replace("->", "→")
@@ -87,17 +109,20 @@ def _context(data: ReportData, figures: Figures) -> dict[str, Any]:
         "facts": views.facts(data, figures),
         "notes": views.notes(figures),
         "best_of": views.best_of(figures),
+        "name_width": views.name_width(figures),
+        "reference": views.reference(figures),
         "fusions": views.fusion_views(data, figures),
         "matrices": views.matrices(figures),
+        "max_beside": MAX_BESIDE,
         "class_rows": views.class_rows(figures),
         "class_metrics": views.CLASS_METRICS,
         "classes_lead": words.classes_finding(best) if best else "",
         "trainings": views.training_views(data, figures),
-        "splits": views.splits_view(data),
+        "splits": run_views.splits_view(data),
         "stages_lead": words.stages_finding(data),
         "longest_stage": max((s.seconds for s in data.stages), default=0.0) or 1.0,
-        "failure_table": views.failure_table(data.failure_counts),
-        "failures": views.failures_shown(data.failures),
+        "failure_table": run_views.failure_table(data.failure_counts),
+        "failures": run_views.failures_shown(data.failures),
         "failures_lead": words.failures_finding(data),
     }
     context["contents"] = _contents(context)

@@ -78,6 +78,7 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    """A linear map of [low, high] onto [start, stop]."""
-    span = (high - low) or 1.0
-    return lambda value: start + (value - low) / span * (stop - start)
+    """A linear map of [low, high] onto [start, stop]; onto its middle where low is high."""
+    if low == high:
+        return lambda _: (start + stop) / 2
+    return lambda value: start + (value - low) / (high - low) * (stop - start)

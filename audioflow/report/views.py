@@ -1,4 +1,4 @@
-"""What the sections of the page show: figures arranged for the templates, nothing computed anew."""
+"""What the page shows of the systems: figures arranged for the templates, nothing computed anew."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,15 @@ from markupsafe import Markup
 from audioflow.metrics import ClassResult
 from audioflow.report.charts import Panel, fusion_panels, training_facts, training_panels
 from audioflow.report.compare import Availability, Gain
-from audioflow.report.data import FailureRow, ReportData
+from audioflow.report.data import ReportData
 from audioflow.report.figures import Figures, SystemFigures
 from audioflow.report.formats import count, percent, plural, undefined
 from audioflow.report.matrix import MAX_CLASSES, confusion_matrix
-from audioflow.report.rows import Axis, gain_axis, stacked
+from audioflow.report.rows import Axis, gain_axis
 from audioflow.report.svg import colour
 from audioflow.report.words import best_system
 
 CLASS_METRICS = ("f1", "precision", "recall", "roc_auc", "average_precision")
-MAX_FAILURES = 300
-MAX_SPLIT_ROWS = 30
-_SPLIT_ENDS = 8
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,7 @@ class FusionView:
     num_parts: int
     partial: bool
     panels: tuple[Panel, ...]
+    name_width: int
 
 
 @dataclass(frozen=True)
@@ -65,35 +63,6 @@ class ClassRow:
     cells: tuple[ClassCell, ...]
 
 
-@dataclass(frozen=True)
-class SplitName:
-    """A split with its colour and number of clips."""
-
-    name: str
-    css: str
-    clips: int
-
-
-@dataclass(frozen=True)
-class SplitRow:
-    """One class with its clips per split."""
-
-    name: str
-    bar: Markup
-    clips: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class SplitsView:
-    """The clips per class and split. A row that is None stands for `hidden` classes."""
-
-    total: int
-    num_classes: int
-    names: tuple[SplitName, ...]
-    rows: tuple[SplitRow | None, ...]
-    hidden: int
-
-
 def fusion_views(data: ReportData, figures: Figures) -> list[FusionView]:
     """One view per fused system that has anything to show."""
     views = []
@@ -110,10 +79,23 @@ def fusion_views(data: ReportData, figures: Figures) -> list[FusionView]:
             num_parts=len(scores.parts),
             partial=any(len(item.available) < len(scores.parts) for item in availability),
             panels=tuple(fusion_panels(system.index, scores)),
+            name_width=_width(
+                [f"over {gain.part}" for gain in gains]
+                + [" + ".join(item.available) for item in availability]
+            ),
         )
         if gains or availability or view.panels or view.weights:
             views.append(view)
     return views
+
+
+def name_width(figures: Figures) -> int:
+    """Room for the names of the systems beside the charts, in characters."""
+    return _width([system.name for system in figures.evaluated])
+
+
+def _width(names: Sequence[str]) -> int:
+    return min(20, max([7, *(len(name) for name in names)]))
 
 
 def _weights(weights: dict[str, float], places: dict[str, int]) -> tuple[dict[str, Any], ...]:
@@ -187,61 +169,10 @@ def training_views(data: ReportData, figures: Figures) -> list[TrainingView]:
     ]
 
 
-def splits_view(data: ReportData) -> SplitsView:
-    """Clips per class and split in class order; of many classes the largest and the smallest."""
-    splits = data.splits
-    known = {name for classes in splits.values() for name in classes}
-    in_order = data.systems[0].classes if data.systems else ()
-    totals = {name: 0 for name in in_order if name in known}
-    for classes in splits.values():
-        for name, clips in classes.items():
-            totals[name] = totals.get(name, 0) + clips
-    css = [f"split{min(place, 3)}" for place in range(len(splits))]
-    largest = max(totals.values(), default=0)
-
-    def row(name: str) -> SplitRow:
-        per_split = tuple(classes.get(name, 0) for classes in splits.values())
-        return SplitRow(name, stacked(per_split, css, largest), per_split)
-
-    rows: list[SplitRow | None] = []
-    if len(totals) <= MAX_SPLIT_ROWS:
-        rows += [row(name) for name in totals]
-    else:
-        by_size = sorted(totals, key=lambda name: (-totals[name], name))
-        rows += [row(name) for name in by_size[:_SPLIT_ENDS]]
-        rows += [None, *(row(name) for name in by_size[-_SPLIT_ENDS:])]
-    names = tuple(
-        SplitName(split, kind, sum(classes.values()))
-        for (split, classes), kind in zip(splits.items(), css, strict=True)
-    )
-    hidden = len(totals) - sum(item is not None for item in rows)
-    return SplitsView(sum(totals.values()), len(totals), names, tuple(rows), hidden)
-
-
-def failure_table(counts: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Tables by error classes; the most frequent error class first."""
-    totals: dict[str, int] = {}
-    for errors in counts.values():
-        for error, number in errors.items():
-            totals[error] = totals.get(error, 0) + number
-    errors_shown = sorted((e for e in totals if totals[e]), key=lambda e: (-totals[e], e))
-    rows = [
-        {"table": table, "counts": [errors.get(error, 0) for error in errors_shown]}
-        for table, errors in counts.items()
-        if sum(errors.values())
-    ]
-    return {"errors": errors_shown, "rows": rows}
-
-
-def failures_shown(failures: Sequence[FailureRow]) -> list[FailureRow]:
-    """At most `MAX_FAILURES` failures, some of every table and error class."""
-    kinds: dict[tuple[str, str], list[FailureRow]] = {}
-    for failure in failures:
-        kinds.setdefault((failure.table, failure.error), []).append(failure)
-    each = max(1, MAX_FAILURES // max(len(kinds), 1))
-    chosen = [failure for kind in kinds.values() for failure in kind[:each]]
-    rest = [failure for kind in kinds.values() for failure in kind[each:]]
-    return (chosen + rest)[:MAX_FAILURES]
+def reference(figures: Figures) -> SystemFigures | None:
+    """The system with most clips: its chance levels stand for all."""
+    scored = [(s.evaluation.num_clips, -s.index, s) for s in figures.evaluated if s.evaluation]
+    return max(scored)[2] if scored else None
 
 
 def best_of(figures: Figures) -> dict[str, set[str]]:
@@ -275,7 +206,10 @@ def facts(data: ReportData, figures: Figures) -> list[str]:
         )
     if data.systems:
         found.append(plural(len(data.systems), "system"))
-    found.append(plural(data.num_failures, "failure") if data.num_failures else "no failures")
+    if data.num_failures:
+        found.append(plural(data.num_failures, "failure"))
+    elif data.stages:
+        found.append("no failures")
     return found
 
 

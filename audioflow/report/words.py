@@ -71,7 +71,7 @@ def _single(data: ReportData, figures: Figures, best: SystemFigures) -> str:
 
 
 def _compared(gain: Gain, fused: SystemFigures) -> str:
-    """ "17 points more than audio alone (95 % interval 2 to 31)"."""
+    """The gain in words: 17 points more than audio alone (95 % interval 2 to 31)."""
     digits = 0 if gain.num_clips < 1000 else 1
     value, low, high = gain.gain.value, gain.gain.low, gain.gain.high
     size = decimal(abs(value) * 100, digits)
@@ -95,7 +95,7 @@ def _digits(system: SystemFigures) -> int:
 
 
 def _correct(data: ReportData, figures: Figures, system: SystemFigures) -> str:
-    """ "88 % of 24 test clips correctly", and how a cross-validated system came to it."""
+    """The accuracy in words: 88 % of 24 test clips correctly."""
     number = 0 if system.evaluation is None else system.evaluation.num_clips
     right = percent_sign(system.accuracy, _digits(system))
     noun = "clip" if number == 1 else "clips"
@@ -135,7 +135,7 @@ def classes_finding(system: SystemFigures) -> str:
     """The easiest and the hardest class of a system by F1."""
     if system.evaluation is None:
         return ""
-    known = [result for result in system.evaluation.per_class if not math.isnan(result.f1)]
+    known = [result for result in system.evaluation.per_class if result.support]
     if len(known) < 2:
         return ""
     hard, easy = min(known, key=lambda r: r.f1), max(known, key=lambda r: r.f1)
@@ -163,6 +163,7 @@ def stages_finding(data: ReportData) -> str:
 def failures_finding(data: ReportData) -> str:
     """How many clips failed, or that none did."""
     if not data.num_failures:
-        return "Every clip gave a row in every table."
+        return "Every clip gave a row in every table." if data.stages else "Nothing has run yet."
     tables = sum(1 for counts in data.failure_counts.values() if sum(counts.values()))
-    return f"{plural(data.num_failures, 'clip')} gave no row, in {plural(max(tables, 1), 'table')}."
+    where = plural(max(tables, 1), "table")
+    return f"{plural(data.num_failures, 'failure')} in {where}: clips that gave no row there."

@@ -293,7 +293,7 @@ def test_rows_sum_to_1_for_scores_that_do_not():
 def test_clips_of_other_splits_do_not_touch_the_fit():
     joined = make_joined()
     fused, params = fuse(joined, rule(), "val")
-    assert params["clips"] == 100
+    assert (params["clips"], params["fit_split"]) == (100, "val")
     turned = [
         [CLASSES[2]] if split == "test" else own
         for own, split in zip(joined.labels, joined.splits, strict=True)

@@ -1,4 +1,4 @@
-"""What runs on the workers of the job `embed`: the decode task and the backbone actor."""
+"""The backbone actor of the job `embed`."""
 
 import json
 import socket
@@ -14,22 +14,11 @@ from audioflow.backbones import BACKBONES
 from audioflow.backbones.base import Limits, embed_pictures, embed_sound
 from audioflow.embeddings import ClipEmbedding, embedding_rows
 from audioflow.errors import MediaError
-from audioflow.media.child import DecoderChild
-from audioflow.media.decode import ClipMedia, Wanted
-from audioflow.media.packing import (
-    pack,
-    pictures_column,
-    sound_column,
-    unpack_pictures,
-    unpack_sound,
-)
+from audioflow.media.packing import unpack_pictures, unpack_sound
 from audioflow.media.patches import Patching
 from audioflow.media.pictures import FrameSampling
-from audioflow.media.sound import Span
-from audioflow.storage import Folder, local_copy
+from audioflow.storage import Folder
 from audioflow.tables import Failure, Receipt, Table
-
-_child: DecoderChild | None = None
 
 
 @dataclass(frozen=True)
@@ -56,69 +45,8 @@ class BackboneSpec:
     def layers(self) -> dict[str, int]:
         return dict(self.plugin.layers)
 
-    @property
-    def column(self) -> str:
-        """The column of a decoded row that this backbone reads."""
-        if isinstance(self.input, Patching):
-            return sound_column(self.input.sample_rate_hz)
-        return pictures_column(self.input)
-
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "plugin"}
-
-
-def wanted(inputs: Sequence[Patching | FrameSampling], max_duration_s: float) -> Wanted:
-    """What has to be decoded for these inputs."""
-    rates = {item.sample_rate_hz for item in inputs if isinstance(item, Patching)}
-    samplings = {item for item in inputs if isinstance(item, FrameSampling)}
-    ordered = sorted(samplings, key=lambda item: (item.num_frames, item.short_side))
-    return Wanted(tuple(sorted(rates)), tuple(ordered), max_duration_s)
-
-
-def decode_shard(
-    row: pa.Table,
-    backbones: Mapping[str, BackboneSpec],
-    timeout_s: float,
-    memory_gb: float,
-    max_duration_s: float,
-) -> pa.Table:
-    """One work item with the decoded media of its clips added, for the tables that need it."""
-    everything = wanted([spec.input for spec in backbones.values()], max_duration_s)
-    todo = json.loads(row["todo"][0].as_py())
-    needed = wanted([backbones[table].input for table in todo], max_duration_s)
-    clips = _decode(row, needed, _decoder(timeout_s, memory_gb))
-    for name, column in pack(clips, everything.sample_rates_hz, everything.samplings).items():
-        row = row.append_column(name, column)
-    return row
-
-
-def _decoder(timeout_s: float, memory_gb: float) -> DecoderChild:
-    """This worker's child: started by its first task, kept for all that follow."""
-    global _child  # noqa: PLW0603 - a worker process keeps one child over many tasks
-    if _child is None or (_child.timeout_s, _child.memory_gb) != (timeout_s, memory_gb):
-        if _child is not None:
-            _child.close()
-        _child = DecoderChild(timeout_s, memory_gb)
-    return _child
-
-
-def _decode(row: pa.Table, needed: Wanted, child: DecoderChild) -> list[ClipMedia]:
-    uris = row["uri"][0].as_py()
-    starts, durations = row["start_s"][0].as_py(), row["duration_s"][0].as_py()
-    recordings: dict[str, list[int]] = {}
-    for position, uri in enumerate(uris):
-        recordings.setdefault(uri, []).append(position)
-    found: dict[int, ClipMedia] = {}
-    for uri, positions in recordings.items():
-        spans = [Span(starts[position], durations[position]) for position in positions]
-        try:
-            with local_copy(uri) as path:
-                decoded = child.decode(path, spans, needed)
-        except MediaError as error:
-            sound = error if needed.sample_rates_hz else None
-            decoded = [ClipMedia(sound, dict.fromkeys(needed.samplings, error))] * len(spans)
-        found.update(zip(positions, decoded, strict=True))
-    return [found[position] for position in range(len(uris))]
 
 
 class EmbedShard:

@@ -1,0 +1,110 @@
+"""What the page shows of the run itself: its data and its failures, arranged for the templates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from audioflow.report.data import FailureRow, ReportData
+from audioflow.report.formats import count
+from audioflow.report.rows import stacked
+
+MAX_FAILURES = 300
+MAX_SPLIT_ROWS = 30
+_SPLIT_ENDS = 8
+
+
+@dataclass(frozen=True)
+class SplitName:
+    """A split with its colour and number of clips."""
+
+    name: str
+    css: str
+    clips: int
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One class with its clips per split."""
+
+    name: str
+    bar: Markup
+    clips: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SplitsView:
+    """The clips per class and split. A row that is None stands for `hidden` classes."""
+
+    total: int
+    num_classes: int
+    names: tuple[SplitName, ...]
+    rows: tuple[SplitRow | None, ...]
+    hidden: int
+    spread: str
+
+
+def splits_view(data: ReportData) -> SplitsView:
+    """Clips per class and split in class order; of many classes the largest and the smallest."""
+    splits = data.splits
+    known = {name for classes in splits.values() for name in classes}
+    in_order = data.systems[0].classes if data.systems else ()
+    totals = {name: 0 for name in in_order if name in known}
+    for classes in splits.values():
+        for name, clips in classes.items():
+            totals[name] = totals.get(name, 0) + clips
+    css = [f"split{min(place, 3)}" for place in range(len(splits))]
+    largest = max(totals.values(), default=0)
+
+    def row(name: str) -> SplitRow:
+        per_split = tuple(classes.get(name, 0) for classes in splits.values())
+        return SplitRow(name, stacked(per_split, css, largest), per_split)
+
+    rows: list[SplitRow | None] = []
+    if len(totals) <= MAX_SPLIT_ROWS:
+        rows += [row(name) for name in totals]
+    else:
+        by_size = sorted(totals, key=lambda name: (-totals[name], name))
+        rows += [row(name) for name in by_size[:_SPLIT_ENDS]]
+        rows += [None, *(row(name) for name in by_size[-_SPLIT_ENDS:])]
+    names = tuple(
+        SplitName(split, kind, sum(classes.values()))
+        for (split, classes), kind in zip(splits.items(), css, strict=True)
+    )
+    hidden = len(totals) - sum(item is not None for item in rows)
+    few, many = min(totals.values(), default=0), largest
+    return SplitsView(
+        total=sum(totals.values()),
+        num_classes=len(totals),
+        names=names,
+        rows=tuple(rows),
+        hidden=hidden,
+        spread=count(few) if few == many else f"{count(few)} to {count(many)}",
+    )
+
+
+def failure_table(counts: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Tables by error classes; the most frequent error class first."""
+    totals: dict[str, int] = {}
+    for errors in counts.values():
+        for error, number in errors.items():
+            totals[error] = totals.get(error, 0) + number
+    errors_shown = sorted((e for e in totals if totals[e]), key=lambda e: (-totals[e], e))
+    rows = [
+        {"table": table, "counts": [errors.get(error, 0) for error in errors_shown]}
+        for table, errors in counts.items()
+        if sum(errors.values())
+    ]
+    return {"errors": errors_shown, "rows": rows}
+
+
+def failures_shown(failures: Sequence[FailureRow]) -> list[FailureRow]:
+    """At most `MAX_FAILURES` failures, some of every table and error class."""
+    kinds: dict[tuple[str, str], list[FailureRow]] = {}
+    for failure in failures:
+        kinds.setdefault((failure.table, failure.error), []).append(failure)
+    each = max(1, MAX_FAILURES // max(len(kinds), 1))
+    chosen = [failure for kind in kinds.values() for failure in kind[:each]]
+    rest = [failure for kind in kinds.values() for failure in kind[each:]]
+    return (chosen + rest)[:MAX_FAILURES]
