@@ -4,7 +4,7 @@ The text of an error holds the value that was wrong, what was expected and the w
 is what the command line returns when the error reaches it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 ERROR_CLASSES = (
@@ -26,6 +26,9 @@ ERROR_CLASSES = (
     "internal",
 )
 """The closed set of reasons for which a clip may fail (column `error` of a failures table)."""
+
+
+_MOST_SHOWN = 80
 
 
 class AudioflowError(Exception):
@@ -55,8 +58,21 @@ class Fault:
         return text
 
 
+def shown(value: object) -> str:
+    """A value of a recipe as a message shows it: texts in quotes, the rest as YAML, shortened."""
+    if isinstance(value, str):
+        text = repr(value)
+    elif isinstance(value, Mapping):
+        text = "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(map(shown, value)) + "]"
+    else:
+        text = {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 4]} ..."
+
+
 class RecipeError(AudioflowError):
-    """The recipe or the command line is wrong. `faults` lists everything found, not only the first."""
+    """The recipe or the command line is wrong. `faults` lists everything found, not the first."""
 
     exit_code = 2
 
@@ -67,11 +83,18 @@ class RecipeError(AudioflowError):
         lines = "\n".join(f"  - {fault}" for fault in self.faults)
         super().__init__(f"{source}: {count}\n{lines}")
 
+    def __reduce__(self) -> tuple[type["RecipeError"], tuple[str, tuple[Fault, ...]]]:
+        return RecipeError, (self.source, self.faults)
+
 
 class InputError(AudioflowError):
     """The input is missing or unreadable as a whole: a root, a list of clips, a parent table."""
 
     exit_code = 4
+
+
+class StorageError(AudioflowError):
+    """A folder of the run cannot be written or cleared."""
 
 
 class TooManyFailures(AudioflowError):
@@ -81,7 +104,7 @@ class TooManyFailures(AudioflowError):
 
 
 class TableError(AudioflowError):
-    """A table on disk is not what its reader needs: incomplete, of another schema, or of other parents."""
+    """A table is not what its reader needs: incomplete, damaged, of another schema or parents."""
 
     exit_code = 4
 
@@ -95,7 +118,7 @@ class StoppedError(AudioflowError):
 
 
 class MediaError(AudioflowError):
-    """One recording or clip gave no result. `error` is one of `ERROR_CLASSES`, `reason` names the cause."""
+    """A clip or recording gave no result: `error`, one of `ERROR_CLASSES`, because of `reason`."""
 
     def __init__(self, error: str, reason: str) -> None:
         if error not in ERROR_CLASSES:

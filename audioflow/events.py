@@ -1,4 +1,4 @@
-"""What jobs tell about themselves while they run. The command line shows it; libraries never print."""
+"""What jobs tell about themselves while they run. The command line shows it; no library prints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,28 +1,31 @@
 """The manifest: clips from a reader, checked, divided into splits, as an Arrow table."""
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from audioflow.errors import InputError
-from audioflow.recipe import SPLITS, ManifestSection, SplitsSection
+from audioflow.recipe import ManifestSection
+from audioflow.recipe_splits import SPLITS, SplitsSection
 from audioflow.registry import nearest
+from audioflow.stratify import divide, missing
 from audioflow.tables import MANIFEST_SCHEMA, fingerprint
 
 CROSS_VALIDATED = "cv"
 """Value of `split` for clips that are divided by `fold` instead."""
 
 _SHOWN = 5
+_LEAST_FOLDS = 3
+_FOLD = re.compile(r"[^/\x00-\x1f]{1,100}")  # becomes part of a folder's name
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip as a reader found it; `columns` are the reader's own, for splits, folds and groups."""
+    """One clip as a reader found it. `columns` are the reader's: for splits, folds and groups."""
 
     clip_id: str
     uri: str
@@ -43,8 +46,8 @@ class Clip:
 def build_manifest(clips: Sequence[Clip], section: ManifestSection, source: str) -> pa.Table:
     """The manifest table (`tables.MANIFEST_SCHEMA`), sorted by `clip_id`.
 
-    source: what was read, for messages. Raises `InputError` for no clip at all, ids that occur twice,
-    a column that is not there, and classes with too few groups for the splits.
+    source: what was read, for messages. Raises `InputError` for no clip at all, ids that occur
+    twice, a column that is not there, and classes with too few groups for the splits.
     """
     if not clips:
         raise InputError(
@@ -53,7 +56,7 @@ def build_manifest(clips: Sequence[Clip], section: ManifestSection, source: str)
     _refuse_duplicates(clips)
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     groups = [_group(clip, section.group_by) for clip in clips]
-    splits, folds = _divide(clips, groups, section, source)
+    splits, folds = _divided(clips, groups, section, source)
     columns: dict[str, list[Any]] = {
         "clip_id": [clip.clip_id for clip in clips],
         "uri": [clip.uri for clip in clips],
@@ -89,9 +92,10 @@ def _refuse_duplicates(clips: Sequence[Clip]) -> None:
             twice.append(f"{clip.clip_id!r} ({seen[clip.clip_id].origin} and {clip.origin})")
         seen[clip.clip_id] = clip
     if twice:
+        count = "a clip id occurs" if len(twice) == 1 else f"{len(twice)} clip ids occur"
         raise InputError(
-            f"{len(twice)} clip ids occur twice: {_some(twice)}; "
-            "remove one of each, or name an id_column whose values are unique"
+            f"{count} twice: {_some(twice)}; remove one of each, or name an id_column whose values "
+            "are unique"
         )
 
 
@@ -107,10 +111,18 @@ def _group(clip: Clip, group_by: str) -> str:
         found = re.search(group_by.removeprefix("regex:"), clip.clip_id)
         if not found:
             raise InputError(
-                f"manifest.group_by: {group_by!r} matches nothing in {clip.clip_id!r} ({clip.origin})"
+                f"manifest.group_by: {group_by!r} matches nothing in the clip id {clip.clip_id!r} "
+                f"({clip.origin})"
             )
-        return found.group(1) if found.groups() else found.group(0)
-    return _column(clip, group_by, "manifest.group_by")
+        group = found.group(1) if found.groups() else found.group(0)
+    else:
+        group = _column(clip, group_by, "manifest.group_by")
+    if not group:
+        raise InputError(
+            f"manifest.group_by: {group_by!r} gives clip {clip.clip_id!r} an empty group "
+            f"({clip.origin}); every clip needs one"
+        )
+    return group
 
 
 def _column(clip: Clip, name: str, key: str) -> str:
@@ -124,46 +136,69 @@ def _column(clip: Clip, name: str, key: str) -> str:
     return clip.columns[name]
 
 
-def _divide(
+def _divided(
     clips: Sequence[Clip], groups: Sequence[str], section: ManifestSection, source: str
 ) -> tuple[list[str], list[str | None]]:
     """The split and the fold of every clip."""
     splits = section.splits
     if isinstance(splits.folds, str):
-        folds = [_column(clip, splits.folds, "manifest.splits.folds") for clip in clips]
-        _check_folds(folds, groups, clips)
-        return [CROSS_VALIDATED] * len(clips), list(folds)
+        return [CROSS_VALIDATED] * len(clips), list(_published_folds(clips, groups, splits.folds))
     if isinstance(splits.folds, int):
-        parts = [str(number + 1) for number in range(splits.folds)]
-        shares = dict.fromkeys(parts, 1.0)
-        folds = _stratify(clips, groups, shares, section.seed, source)
+        shares = {str(number + 1): 1.0 for number in range(splits.folds)}
+        folds = _stratified(clips, groups, shares, section.seed, source)
         return [CROSS_VALIDATED] * len(clips), list(folds)
     if splits.column is not None:
         return _published(clips, groups, splits), [None] * len(clips)
     shares = {name: share for name, share in splits.fractions.items() if share > 0}
-    return _stratify(clips, groups, shares, section.seed, source), [None] * len(clips)
+    return _stratified(clips, groups, shares, section.seed, source), [None] * len(clips)
 
 
-def _check_folds(folds: Sequence[str], groups: Sequence[str], clips: Sequence[Clip]) -> None:
-    names = sorted(set(folds))
-    if len(names) < 3:
+def _published_folds(clips: Sequence[Clip], groups: Sequence[str], name: str) -> list[str]:
+    key = "manifest.splits.folds"
+    folds = [_column(clip, name, key) for clip in clips]
+    for clip, fold in zip(clips, folds, strict=True):
+        if not _FOLD.fullmatch(fold):
+            raise InputError(
+                f"{key}: {name} is {fold!r} at {clip.origin}; a fold needs a name without '/'"
+            )
+    if len(set(folds)) < _LEAST_FOLDS:
         raise InputError(
-            f"manifest.splits.folds: the column has the values {names}; 3 or more are needed"
+            f"{key}: the column {name!r} has the values {', '.join(sorted(set(folds)))}; "
+            f"{_LEAST_FOLDS} or more are needed: one to test, one to select, the rest to train"
         )
     _refuse_straddling(folds, groups, clips)
+    found: dict[str, set[str]] = {}
+    for clip, fold in zip(clips, folds, strict=True):
+        for label in clip.labels:
+            found.setdefault(label, set()).add(fold)
+    few = [
+        f"{label!r} is in {', '.join(sorted(has))}"
+        for label, has in sorted(found.items())
+        if len(has) < _LEAST_FOLDS
+    ]
+    if few:
+        raise InputError(
+            f"{key}: every class needs clips in {_LEAST_FOLDS} folds or more, to be tested, "
+            f"selected on and learnt, but {_some(few)}; remove the class or choose other folds"
+        )
+    return folds
 
 
 def _published(clips: Sequence[Clip], groups: Sequence[str], splits: SplitsSection) -> list[str]:
     name, values = splits.column or "", splits.values
     found = []
+    unknown: dict[str, Clip] = {}
     for clip in clips:
         value = _column(clip, name, "manifest.splits.column")
+        found.append(values.get(value, ""))
         if value not in values:
-            raise InputError(
-                f"{clip.origin}: {name} is {value!r}, which manifest.splits gives to no split; "
-                f"given are {', '.join(values)}"
-            )
-        found.append(values[value])
+            unknown.setdefault(value, clip)
+    if unknown:
+        told = [f"{value!r} ({clip.origin})" for value, clip in sorted(unknown.items())]
+        raise InputError(
+            f"manifest.splits: the column {name!r} has values that belong to no split: "
+            f"{_some(told)}; given are {', '.join(map(repr, values))}"
+        )
     _refuse_straddling(found, groups, clips)
     trained = {
         label
@@ -172,8 +207,11 @@ def _published(clips: Sequence[Clip], groups: Sequence[str], splits: SplitsSecti
         for label in clip.labels
     }
     unseen = sorted({label for clip in clips for label in clip.labels} - trained)
-    if unseen:
-        raise InputError(f"no train clip has the class {_some(unseen)}: a head could not learn it")
+    if unseen and splits.train:
+        raise InputError(
+            f"no train clip has the class {_some(list(map(repr, unseen)))}, so no head could learn "
+            f"it; remove the class, or give train other values of {name!r}"
+        )
     return found
 
 
@@ -183,48 +221,42 @@ def _refuse_straddling(parts: Sequence[str], groups: Sequence[str], clips: Seque
         other = seen.setdefault(group, (part, clip))
         if other[0] != part:
             raise InputError(
-                f"group {group!r} stands in {other[0]} ({other[1].origin}) and in {part} ({clip.origin}); "
-                "a group may not straddle splits: choose another manifest.group_by or another column"
+                f"group {group!r} stands in {other[0]} ({other[1].origin}) and in {part} "
+                f"({clip.origin}); a group may not straddle splits: choose another "
+                "manifest.group_by or another column"
             )
 
 
-def _stratify(
+def _stratified(
     clips: Sequence[Clip],
     groups: Sequence[str],
     shares: Mapping[str, float],
     seed: int,
     source: str,
 ) -> list[str]:
-    """Whole groups to parts, so that every class is divided as `shares` say, the same for a seed."""
+    """Whole groups to parts, every class divided as `shares` say; the same for a seed."""
     members: dict[str, list[Clip]] = {}
     for clip, group in zip(clips, groups, strict=True):
         members.setdefault(group, []).append(clip)
     _refuse_small_classes(members, shares, source)
-    order = sorted(members, key=lambda group: (-len(members[group]), _shuffled(seed, group)))
-    have: dict[str, Counter[str]] = {part: Counter() for part in shares}
-    chosen: dict[str, str] = {}
-    for group in order:
-        labels = Counter(label for clip in members[group] for label in clip.labels)
-        part = min(shares, key=_filled(have, shares, labels))
-        chosen[group] = part
-        have[part].update(labels)
-    return [chosen[group] for group in groups]
-
-
-def _filled(
-    have: Mapping[str, Counter[str]], shares: Mapping[str, float], labels: Counter[str]
-) -> Callable[[str], tuple[float, float]]:
-    """How full a part is, for the labels of a group first and in all second."""
-
-    def key(part: str) -> tuple[float, float]:
-        own = sum(have[part][label] * count for label, count in labels.items())
-        return own / shares[part], have[part].total() / shares[part]
-
-    return key
-
-
-def _shuffled(seed: int, group: str) -> str:
-    return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
+    # Named by their first clip: a recording's url changes with the place of the data.
+    named = {group: inside[0].clip_id for group, inside in members.items()}
+    labels = {
+        named[group]: Counter(label for clip in inside for label in clip.labels)
+        for group, inside in members.items()
+    }
+    parts = divide(labels, shares, seed)
+    lacking = [
+        f"{label!r} is not in {', '.join(lacks)}"
+        for label, lacks in missing(labels, parts, shares).items()
+    ]
+    if lacking:
+        raise InputError(
+            f"{source}: with whole groups no division was found that has every class in each of "
+            f"{', '.join(shares)}: {_some(lacking)}; choose another manifest.group_by, remove the "
+            "class, or give other manifest.splits"
+        )
+    return [parts[named[group]] for group in groups]
 
 
 def _refuse_small_classes(
@@ -236,7 +268,7 @@ def _refuse_small_classes(
         for clip in clips:
             for label in clip.labels:
                 found.setdefault(label, set()).add(group)
-                example[label] = clip
+                example.setdefault(label, clip)
     small = [
         f"{label!r} has {len(groups)} ({example[label].origin})"
         for label, groups in sorted(found.items())
@@ -244,8 +276,8 @@ def _refuse_small_classes(
     ]
     if small:
         raise InputError(
-            f"{source}: every class needs a recording (group) in each of {', '.join(shares)}, but class "
-            f"{_some(small)}; add recordings, remove the class, or give other manifest.splits"
+            f"{source}: every class needs a recording (group) in each of {', '.join(shares)}, but "
+            f"class {_some(small)}; add recordings, remove the class, or give other manifest.splits"
         )
 
 

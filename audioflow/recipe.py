@@ -1,24 +1,22 @@
-"""The recipe: the strict YAML of one experiment.
+"""The recipe: the strict YAML of one experiment, as checked settings.
 
-`load_recipe` reads a file, applies `section.key=value` overrides, and either returns a `Recipe` whose
-every value was checked, or raises one `RecipeError` that lists all faults. Settings of plug-ins are
-checked by the plug-in that owns them; their registries are handed in, so that this module needs none.
+`recipe_file.load_recipe` makes one from a file. Settings of plug-ins are kept as given; they are
+checked by the plug-in that owns them.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
+from audioflow.errors import shown
+from audioflow.recipe_splits import Split, SplitsSection
 from audioflow.registry import Registry, Settings
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-SPLITS = ("train", "val", "test")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 JOBS = ("manifest", "embed", "train", "score", "fuse", "report")
-
-Split = Literal["train", "val", "test"]
+MAX_SEED = 2**32 - 1
 
 
 class PluginChoice(Settings):
@@ -42,81 +40,11 @@ Choice = Annotated[PluginChoice, BeforeValidator(_by_name)]
 
 
 class RaySection(Settings):
-    """Which Ray to use: `auto` joins a running one or starts a local one, `local` always starts one."""
+    """Which Ray: `auto` joins a running one or starts a local one, `local` always starts one."""
 
-    address: str = "auto"
+    address: str = Field("auto", min_length=1)
     num_cpus: int | None = Field(None, ge=1)
     dashboard: bool = True
-
-
-class SplitsSection(Settings):
-    """How clips are divided: by fractions, by a published column, or into folds."""
-
-    train: Any = None
-    val: Any = None
-    test: Any = None
-    column: str | None = None
-    folds: Any = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "SplitsSection":
-        given = {name: getattr(self, name) for name in SPLITS if getattr(self, name) is not None}
-        if self.folds is not None:
-            _check_folds(self.folds, given or ({"column": self.column} if self.column else {}))
-        elif self.column is not None:
-            _check_values(given)
-        else:
-            _check_fractions(given)
-        return self
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """Share of clips per split, in the order train, val, test."""
-        return {name: float(getattr(self, name) or 0.0) for name in SPLITS}
-
-    @property
-    def values(self) -> dict[str, str]:
-        """Value of `column` -> split."""
-        return {str(value): name for name in SPLITS for value in getattr(self, name) or ()}
-
-
-def _check_folds(folds: Any, others: Mapping[str, Any]) -> None:
-    if others:
-        raise ValueError(
-            f"folds cannot stand beside {', '.join(others)}: with folds every clip is tested once"
-        )
-    if isinstance(folds, bool) or not isinstance(folds, int | str):
-        raise ValueError(f"folds is {folds!r}; allowed: a number of folds, or the name of a column")
-    if isinstance(folds, int) and folds < 3:
-        raise ValueError(
-            f"folds is {folds}; allowed: 3 or more (one to test, one to select, the rest to train)"
-        )
-
-
-def _check_values(given: Mapping[str, Any]) -> None:
-    if not given:
-        raise ValueError("column needs train, val and test: lists of that column's values")
-    seen: dict[str, str] = {}
-    for split, values in given.items():
-        if not isinstance(values, list) or not values:
-            raise ValueError(
-                f"{split} is {values!r}; beside column, allowed: a list of that column's values"
-            )
-        for value in map(str, values):
-            if value in seen:
-                raise ValueError(f"value {value!r} stands in both {seen[value]} and {split}")
-            seen[value] = split
-
-
-def _check_fractions(given: Mapping[str, Any]) -> None:
-    for split, share in given.items():
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise ValueError(f"{split} is {share!r}; allowed: a share from 0 to 1")
-    total = sum(given.values())
-    if abs(total - 1) > 1e-6:
-        raise ValueError(
-            f"the shares of {', '.join(given) or 'no split'} add up to {total:g}, not 1"
-        )
 
 
 class ManifestSection(Settings):
@@ -127,7 +55,19 @@ class ManifestSection(Settings):
     reader: str
     splits: SplitsSection = SplitsSection(train=0.6, val=0.2, test=0.2)
     group_by: str = "recording"
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+    @field_validator("group_by")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        if not value:
+            raise ValueError("'' is empty; allowed: recording, regex:<pattern>, or a column")
+        if value.startswith("regex:"):
+            try:
+                re.compile(value.removeprefix("regex:"))
+            except re.error as error:
+                raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        return value
 
     @property
     def options(self) -> dict[str, Any]:
@@ -150,6 +90,16 @@ class BackboneChoice(Settings):
         return dict(self.__pydantic_extra__ or {})
 
 
+def _names(value: dict[str, Any]) -> dict[str, Any]:
+    wrong = [name for name in value if not NAME.fullmatch(name)]
+    if wrong:
+        raise ValueError(
+            f"{', '.join(map(shown, wrong))} cannot be a name; allowed: at most 100 letters, "
+            "digits, '_' and '-', a letter or digit first (it becomes a folder)"
+        )
+    return value
+
+
 class EmbedSection(Settings):
     """Media to embeddings."""
 
@@ -163,22 +113,27 @@ class EmbedSection(Settings):
     max_failed_share: float = Field(0.05, ge=0, le=1)
     stall_timeout_s: float = Field(600.0, gt=0)
 
+    @field_validator("backbones")
+    @classmethod
+    def _folders(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _names(value)
+
 
 class TrainSection(Settings):
     """How a head is trained. 0 is a legal value of every rate."""
 
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(30, ge=1, le=100_000)
     lr: float = Field(1e-3, ge=0)
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=1_000_000)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = Field(1e-4, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
-    select: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy"
+    select: Literal["val_loss", "val_accuracy", "val_macro_f1"] = "val_loss"
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0)
     num_gpus: float = Field(0.0, ge=0)
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
 
 
 class SystemSection(Settings):
@@ -204,7 +159,8 @@ class FuseSection(Settings):
 
     systems: list[str] = Field(min_length=2)
     rule: str = "weighted"
-    fit_split: Split = "val"
+    fit_split: Literal["train", "val"] = "val"
+    """Never `test`: what is reported on a clip must not have been fitted on it."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -227,21 +183,22 @@ class Recipe(Settings):
     ray: RaySection = RaySection()
     manifest: ManifestSection
     embed: EmbedSection | None = None
-    systems: dict[str, SystemSection] = {}
+    systems: dict[str, SystemSection] = Field(default_factory=dict)
     score: ScoreSection | None = None
-    fuse: dict[str, FuseSection] = {}
+    fuse: dict[str, FuseSection] = Field(default_factory=dict)
     report: ReportSection | None = None
+
+    @field_validator("embed", "score", "report", mode="before")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("is empty (null); write {} for its defaults, or leave the section out")
+        return value
 
     @field_validator("systems", "fuse")
     @classmethod
-    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
-            if not NAME.fullmatch(name):
-                raise ValueError(
-                    f"{name!r} is no name; allowed: letters, digits, '_', '.' and '-', "
-                    "a letter or digit first (it becomes a folder)"
-                )
-        return value
+    def _folders(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _names(value)
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -266,42 +223,3 @@ class Plugins:
     poolings: Registry
     heads: Registry
     rules: Registry
-
-
-@dataclass(frozen=True)
-class PluginUse:
-    """One place of a recipe that names a plug-in."""
-
-    key: tuple[str, ...]
-    registry: Registry
-    name: str
-    options: Mapping[str, Any]
-    name_key: str
-    own_keys: Sequence[str]
-    """Keys of the recipe that may stand beside the plug-in's settings."""
-
-
-def plugin_uses(recipe: Recipe, plugins: Plugins) -> Iterator[PluginUse]:
-    """Every plug-in that `recipe` names, with the settings given for it."""
-    manifest = recipe.manifest
-    own = tuple(ManifestSection.model_fields)
-    yield PluginUse(
-        ("manifest",), plugins.readers, manifest.reader, manifest.options, "reader", own
-    )
-    for table, backbone in (recipe.embed.backbones if recipe.embed else {}).items():
-        yield PluginUse(
-            ("embed", "backbones", table),
-            plugins.backbones,
-            backbone.name or table,
-            backbone.options,
-            "name",
-            tuple(BackboneChoice.model_fields),
-        )
-    for name, system in recipe.systems.items():
-        for part, registry in (("pooling", plugins.poolings), ("head", plugins.heads)):
-            choice: PluginChoice = getattr(system, part)
-            key = ("systems", name, part)
-            yield PluginUse(key, registry, choice.name, choice.options, "name", ("name",))
-    for name, fused in recipe.fuse.items():
-        own = tuple(FuseSection.model_fields)
-        yield PluginUse(("fuse", name), plugins.rules, fused.rule, fused.options, "rule", own)

@@ -1,4 +1,4 @@
-"""Plug-ins by name: a name in a recipe, a "module:Class" in code, imported when it is first used."""
+"""Plug-ins by name: a name in a recipe, a "module:Class" in code, imported on first use."""
 
 import difflib
 import importlib
@@ -12,13 +12,13 @@ from audioflow.errors import AudioflowError
 
 
 class Settings(BaseModel):
-    """Base of every group of settings: frozen, and unknown keys or values out of range are refused."""
+    """Base of every group of settings: frozen; unknown keys and values out of range are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class UnknownPlugin(AudioflowError):
-    """A name that no plug-in of this kind has."""
+    """A name that no plug-in of this kind has, or a plug-in whose package is not installed."""
 
     exit_code = 2
 
@@ -39,7 +39,10 @@ class Registry:
         return sorted(self.entries)
 
     def load(self, name: str) -> Any:
-        """Import and return the class behind `name`; raises `UnknownPlugin` for any other name."""
+        """Import and return the class behind `name`.
+
+        Raises `UnknownPlugin` for any other name, and where a package that it needs is missing.
+        """
         if name not in self.entries:
             hint = nearest(name, self.entries)
             raise UnknownPlugin(
@@ -47,15 +50,26 @@ class Registry:
                 + (f"; did you mean {hint!r}?" if hint else "")
             )
         module, _, attribute = self.entries[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("", __name__.partition(".")[0]):
+                raise
+            raise UnknownPlugin(
+                f"{self.kind} {name!r} needs the package {error.name!r}, which is not installed"
+            ) from error
 
     def build(self, name: str, options: Mapping[str, Any]) -> Any:
-        """The plug-in `name`, constructed from `options` checked by its own `Settings`."""
+        """The plug-in `name`, constructed from `options` checked by its own `Settings`.
+
+        Raises `UnknownPlugin`, and `pydantic.ValidationError` for options that are wrong.
+        """
         plugin = self.load(name)
         return plugin(plugin.Settings.model_validate(dict(options)))
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """The candidate spelt most like `word`, or "" where none is close."""
-    found = difflib.get_close_matches(str(word), [str(c) for c in candidates], n=1, cutoff=0.6)
-    return found[0] if found else ""
+    """The candidate spelt most like `word` (case aside), or "" where none is close."""
+    by_spelling = {str(candidate).casefold(): str(candidate) for candidate in candidates}
+    found = difflib.get_close_matches(str(word).casefold(), by_spelling, n=1, cutoff=0.6)
+    return by_spelling[found[0]] if found else ""

@@ -6,6 +6,7 @@ percent-encoded `file://` url, so that every url can stand in a Parquet string c
 
 import contextlib
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import fsspec
 
-from audioflow.errors import InputError, MediaError
+from audioflow.errors import InputError, MediaError, StorageError
 
 
 def is_local(url: str) -> bool:
@@ -55,9 +56,30 @@ def filesystem(url: str) -> tuple[Any, str]:
         ) from error
 
 
+def access_errors() -> tuple[type[Exception], ...]:
+    """What access to a file may raise: `OSError`, and the like of the store libraries in use."""
+    loaded = (
+        getattr(sys.modules.get(module), name, None)
+        for module, name in (
+            ("botocore.exceptions", "BotoCoreError"),
+            ("aiohttp", "ClientError"),
+            ("google.auth.exceptions", "GoogleAuthError"),
+        )
+    )
+    return (OSError, *(kind for kind in loaded if kind is not None))
+
+
+def cause(error: Exception) -> str:
+    """Why access failed, in words, without the path that the message around it names."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 @dataclass(frozen=True)
 class Folder:
-    """One folder of a run, on disk or in a bucket."""
+    """One folder of a run, on disk or in a bucket.
+
+    What cannot be read raises `InputError`, what cannot be changed `StorageError`.
+    """
 
     url: str
 
@@ -70,12 +92,13 @@ class Folder:
 
     def names(self) -> list[str]:
         """Names of the files directly inside, sorted; hidden and temporary ones left out."""
-        fs, path = filesystem(self.url)
-        fs.invalidate_cache()
-        try:
-            entries = fs.ls(path, detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with _access(self.url, "read", InputError):
+            fs, path = filesystem(self.url)
+            fs.invalidate_cache()
+            try:
+                entries = fs.ls(path, detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         found = (
             entry["name"].rstrip("/").rsplit("/", 1)[-1]
             for entry in entries
@@ -85,42 +108,60 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether a file `name` is there now."""
-        fs, path = filesystem(self.file(name))
-        fs.invalidate_cache()
-        return bool(fs.exists(path))
+        with _access(self.file(name), "read", InputError):
+            fs, path = filesystem(self.file(name))
+            fs.invalidate_cache()
+            return bool(fs.isfile(path))
 
     def read(self, name: str) -> bytes:
-        """The bytes of the file `name`; raises `FileNotFoundError`."""
-        fs, path = filesystem(self.file(name))
-        return bytes(fs.cat_file(path))
+        """The bytes of the file `name`; raises `FileNotFoundError` where there is none."""
+        with _access(self.file(name), "read", InputError, FileNotFoundError):
+            fs, path = filesystem(self.file(name))
+            return bytes(fs.cat_file(path))
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all, over an older one of that name."""
-        fs, path = filesystem(self.file(name))
-        if is_local(self.url):
-            _replace_local(Path(path), data)
-        else:
-            fs.pipe_file(path, data)
+        with _access(self.file(name), "written", StorageError):
+            fs, path = filesystem(self.file(name))
+            if is_local(self.url):
+                _replace_local(Path(path), data)
+            else:
+                fs.pipe_file(path, data)
 
     def remove(self, name: str) -> None:
         """Remove the file `name`; nothing happens where there is none."""
-        fs, path = filesystem(self.file(name))
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm_file(path)
+        with _access(self.file(name), "removed", StorageError):
+            fs, path = filesystem(self.file(name))
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm_file(path)
 
     def remove_all(self) -> None:
         """Remove the folder with everything in it."""
-        fs, path = filesystem(self.url)
-        fs.invalidate_cache()
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        with _access(self.url, "removed", StorageError):
+            fs, path = filesystem(self.url)
+            fs.invalidate_cache()
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
+
+
+@contextlib.contextmanager
+def _access(
+    url: str, done: str, failure: type[Exception], passed: type[Exception] | tuple[()] = ()
+) -> Iterator[None]:
+    """Turn what a store raises into `failure`, except what is `passed` on."""
+    try:
+        yield
+    except passed:
+        raise
+    except access_errors() as error:
+        raise failure(f"{url} cannot be {done}: {cause(error)}") from error
 
 
 def _replace_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
-        with open(temporary, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -133,19 +174,15 @@ def _replace_local(path: Path, data: bytes) -> None:
 def local_copy(url: str) -> Iterator[str]:
     """A local path with the content of `url`: the file itself, or a download removed afterwards.
 
-    Raises `MediaError` of class `not_found`, `permission` or `network`.
+    Raises `MediaError` of class `not_found`, `not_media`, `permission`, `unsupported` or `network`.
     """
     if is_local(url):
-        path = local_path(url)
-        if os.path.isdir(path):
-            raise MediaError("not_media", f"{url} is a folder, not a file")
-        if not os.path.exists(path):
-            raise MediaError("not_found", f"{url} does not exist")
-        if not os.access(path, os.R_OK):
-            raise MediaError("permission", f"{url} may not be read by this user")
-        yield path
+        yield _readable(url)
         return
-    fs, remote = filesystem(url)
+    try:
+        fs, remote = filesystem(url)
+    except InputError as error:
+        raise MediaError("unsupported", str(error)) from error
     suffix = os.path.splitext(remote)[1][:16]
     with tempfile.NamedTemporaryFile(prefix="audioflow-", suffix=suffix) as target:
         try:
@@ -156,89 +193,19 @@ def local_copy(url: str) -> Iterator[str]:
             raise MediaError(
                 "permission", f"{url} may not be read with these credentials"
             ) from error
-        except OSError as error:
-            raise MediaError("network", f"{url} could not be fetched: {error}") from error
+        except access_errors() as error:
+            raise MediaError("network", f"{url} could not be fetched: {cause(error)}") from error
         yield target.name
 
 
-@dataclass(frozen=True)
-class FoundFile:
-    """A file found under a root: its url, its path below the root, its size and its state.
-
-    `version` changes when the content may have changed: modification time on disk, ETag in a bucket.
-    """
-
-    url: str
-    relative: str
-    size_bytes: int
-    version: str
-
-
-def find_files(root: str) -> list[FoundFile]:
-    """All files under `root`, depth first in name order; hidden files and folders are left out.
-
-    `relative` is percent-encoded only where a name is not valid UTF-8. Raises `InputError` when the
-    root is missing, is no folder or cannot be listed.
-    """
-    if is_local(root):
-        return _find_local(local_path(root))
-    fs, path = filesystem(root)
-    try:
-        entries = fs.find(path, detail=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{root} does not exist") from error
-    except OSError as error:
-        raise InputError(f"{root} cannot be listed: {error}") from error
-    scheme = root.split("://", 1)[0]
-    found = []
-    for name, entry in sorted(entries.items()):
-        relative = name[len(path.rstrip("/")) + 1 :]
-        if any(part.startswith(".") for part in relative.split("/")):
-            continue
-        version = str(
-            entry.get("ETag")
-            or entry.get("etag")
-            or entry.get("mtime")
-            or entry.get("created")
-            or ""
-        )
-        found.append(
-            FoundFile(
-                f"{scheme}://{name}", relative, int(entry.get("size") or 0), version.strip('"')
-            )
-        )
-    return found
-
-
-def _find_local(root: str) -> list[FoundFile]:
-    if not os.path.exists(root):
-        raise InputError(f"{root} does not exist")
-    if not os.path.isdir(root):
-        raise InputError(f"{root} is a file, a folder was expected")
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be listed: {error.strerror}") from error
-
-    found = []
-    for folder, folders, names in os.walk(os.path.abspath(root), onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            path = os.path.join(folder, name)
-            try:
-                state = os.stat(path)
-            except (
-                FileNotFoundError
-            ):  # a dangling link: still a clip, so that its loss is accounted for
-                state = os.lstat(path)
-            relative = os.path.relpath(path, os.path.abspath(root))
-            found.append(
-                FoundFile(path_url(path), _text(relative), state.st_size, str(state.st_mtime_ns))
-            )
-    return found
-
-
-def _text(path: str) -> str:
-    url = path_url(path)
-    return url.removeprefix("file://") if url != path else path
+def _readable(url: str) -> str:
+    """The path of a local file that can be opened; raises `MediaError` for any other."""
+    path = local_path(url)
+    if not os.path.exists(path):
+        raise MediaError("not_found", f"{url} does not exist")
+    if not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "a device or pipe"
+        raise MediaError("not_media", f"{url} is {kind}, not a file")
+    if not os.access(path, os.R_OK):
+        raise MediaError("permission", f"{url} may not be read by this user")
+    return path

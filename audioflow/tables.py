@@ -1,20 +1,30 @@
 """Tables: a folder of Parquet shards, a receipt for each, and a header that is written last.
 
-    manifest/                 embeddings/acoustic/
-      _header.json              _header.json            written last: without it the table is incomplete
-      00000-1f3a9c2e.parquet    00000-1f3a9c2e.parquet  rows; the name holds the shard's fingerprint
-      _shards/...json           _shards/...json         receipts, written after the shard: its commit
-                                failures/...parquet     clips that gave no row, where there are any
+    embeddings/acoustic/
+      _header.json            written last: without it the table is incomplete
+      00000-1f3a9c2e.parquet  rows; the name holds the shard's fingerprint
+      _shards/...json         receipts, each written after its shard: its commit
+      failures/...parquet     clips that gave no row, where there are any
 
-A shard's name is a pure function of the clips in it and the settings, so a retry overwrites the same
-file, and what is committed can be told from a listing.
+A shard's name is a pure function of the clips in it and the settings, so a retry overwrites the
+same file, and what is committed can be told from a listing.
+
+Other programs read the rows with `*.parquet` of the folder:
+
+    polars.read_parquet("embeddings/acoustic/*.parquet")
+    pandas.read_parquet(sorted(pathlib.Path("embeddings/acoustic").glob("*.parquet")))
+    SELECT * FROM 'embeddings/acoustic/*.parquet'
+
+Not the folder as a whole: pandas and pyarrow would go down into `failures/` and add its clips as
+rows without values, and polars stops at `_header.json`.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -22,6 +32,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audioflow.errors import TableError
+from audioflow.schemas import (  # noqa: F401  (who handles a table finds its schema here too)
+    FAILURES_SCHEMA,
+    MANIFEST_SCHEMA,
+    embeddings_schema,
+    scores_schema,
+)
 from audioflow.storage import Folder
 
 SCHEMA_VERSION = 1
@@ -29,66 +45,11 @@ HEADER = "_header.json"
 RECEIPTS = "_shards"
 FAILURES = "failures"
 
-MANIFEST_SCHEMA = pa.schema(
-    [
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("start_s", pa.float64()),
-        pa.field("duration_s", pa.float64()),
-        pa.field("labels", pa.list_(pa.string()), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("fold", pa.string()),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("version", pa.string()),
-    ]
-)
-
-FAILURES_SCHEMA = pa.schema(
-    [
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("uri", pa.string()),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("error", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("node", pa.string()),
-    ]
-)
-
-
-def embeddings_schema(layers: Mapping[str, int]) -> pa.Schema:
-    """Schema of an embeddings table whose backbone has these layers (name -> width)."""
-    columns = [
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("variant", pa.int32(), nullable=False),
-        pa.field("duration_s", pa.float64(), nullable=False),
-        pa.field("coverage", pa.float32(), nullable=False),
-        pa.field("patch_start_s", pa.list_(pa.float64()), nullable=False),
-    ]
-    columns += [
-        pa.field(name, pa.list_(pa.list_(pa.float32(), width))) for name, width in layers.items()
-    ]
-    return pa.schema(columns)
-
-
-def scores_schema(num_classes: int, *, fused: bool = False) -> pa.Schema:
-    """Schema of a score table; `scores` follows the class order of the header."""
-    columns = [
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("labels", pa.list_(pa.string()), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("scores", pa.list_(pa.float32(), num_classes), nullable=False),
-        pa.field("predicted", pa.string(), nullable=False),
-        pa.field("score", pa.float32(), nullable=False),
-    ]
-    if fused:
-        columns.append(pa.field("available", pa.list_(pa.string()), nullable=False))
-    return pa.schema(columns)
+_PACKAGES = "audioflow av decord numpy pyarrow ray scikit-learn soxr torch torchaudio".split()
 
 
 def fingerprint(*parts: Any) -> str:
-    """A hash (32 hex digits) of JSON-like values that does not depend on the order of mapping keys."""
+    """A hash (32 hex digits) of JSON-like values, whatever the order of the keys of mappings."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -151,28 +112,26 @@ class Table:
         self._receipts = folder / RECEIPTS
 
     def header(self) -> Header | None:
-        """The header, or None where the table is not complete."""
+        """The header, or None where the table is not complete; raises `TableError` on others."""
         try:
-            data = json.loads(self.folder.read(HEADER))
+            text = self.folder.read(HEADER)
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        where = self.folder.file(HEADER)
+        try:
+            data = json.loads(text)
+            version = data["schema_version"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise _damaged(where, error) from error
+        if version != SCHEMA_VERSION:
             raise TableError(
-                f"{self.folder.file(HEADER)} is not JSON ({error}); remove it and run again"
-            ) from error
-        known = {item.name for item in fields(Header)}
-        if (
-            not isinstance(data, dict)
-            or data.get("schema_version") != SCHEMA_VERSION
-            or set(data) - known
-        ):
-            found = data.get("schema_version") if isinstance(data, dict) else None
-            raise TableError(
-                f"{self.folder.file(HEADER)} has schema version {found}, this audioflow reads {SCHEMA_VERSION}; "
+                f"{where} has schema version {version}, this audioflow reads {SCHEMA_VERSION}; "
                 "remove the table and run its job again"
             )
-        shards = [Receipt(**shard) for shard in data.pop("shards")]
-        return Header(shards=shards, **data)
+        try:
+            return Header(**(data | {"shards": [Receipt(**shard) for shard in data["shards"]]}))
+        except (TypeError, KeyError) as error:
+            raise _damaged(where, error) from error
 
     def complete_header(self) -> Header:
         """The header of a table that has to be complete; raises `TableError` where it is not."""
@@ -187,13 +146,22 @@ class Table:
         return receipts & {name.removesuffix(".parquet") for name in self.folder.names()}
 
     def receipt(self, name: str) -> Receipt:
-        """The receipt of one committed shard."""
-        return Receipt(**json.loads(self._receipts.read(f"{name}.json")))
+        """The receipt of one committed shard; raises `TableError` where it is not there."""
+        try:
+            return Receipt(**json.loads(self._receipts.read(f"{name}.json")))
+        except (FileNotFoundError, ValueError, TypeError) as error:
+            raise TableError(
+                f"{self._receipts.file(name)}.json is missing or damaged ({error}); "
+                "remove it and run the table's job again"
+            ) from error
 
     def commit(
         self, name: str, rows: pa.Table, failures: Sequence[Failure] = (), media_s: float = 0.0
     ) -> Receipt:
-        """Write one shard: its failures, its rows, then its receipt. Doing it twice changes nothing."""
+        """Write one shard: its failures, its rows, then its receipt.
+
+        Doing it twice changes nothing. `media_s` is the media time (seconds) that the rows cover.
+        """
         failures_sha256 = ""
         if failures:
             data = parquet_bytes(failures_table(failures))
@@ -203,24 +171,21 @@ class Table:
             self.failures_folder.remove(f"{name}.parquet")
         data = parquet_bytes(rows)
         self.folder.write(f"{name}.parquet", data)
-        errors: dict[str, int] = {}
-        for failure in failures:
-            errors[failure.error] = errors.get(failure.error, 0) + 1
         receipt = Receipt(
-            name,
-            rows.num_rows,
-            len(failures),
-            hashlib.sha256(data).hexdigest(),
-            len(data),
-            media_s,
-            failures_sha256,
-            errors,
+            name=name,
+            rows=rows.num_rows,
+            failures=len(failures),
+            sha256=hashlib.sha256(data).hexdigest(),
+            size_bytes=len(data),
+            media_s=media_s,
+            failures_sha256=failures_sha256,
+            errors=dict(sorted(Counter(failure.error for failure in failures).items())),
         )
         self._receipts.write(f"{name}.json", json.dumps(asdict(receipt)).encode())
         return receipt
 
     def open_for(self, names: Iterable[str]) -> set[str]:
-        """Make the table incomplete, drop shards that are not in `names`, return the committed ones."""
+        """Make the table incomplete, drop shards not in `names`, return the committed ones."""
         wanted = set(names)
         self.folder.remove(HEADER)
         for folder, suffix in (
@@ -245,11 +210,8 @@ class Table:
             yield receipt.name, self.read_shard(receipt.name, columns)
 
     def read_shard(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of one shard."""
-        data = self.folder.read(f"{name}.parquet")
-        return pq.read_table(
-            io.BytesIO(data), columns=list(columns) if columns is not None else None
-        )
+        """The rows of one shard; raises `TableError` where it is missing, damaged or lacks one."""
+        return _read_parquet(self.folder, name, columns)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a complete table in memory."""
@@ -261,7 +223,7 @@ class Table:
     def read_failures(self) -> pa.Table:
         """All failures of a complete table in memory."""
         found = [
-            self.shard_failures(shard.name)
+            _read_parquet(self.failures_folder, shard.name)
             for shard in self.complete_header().shards
             if shard.failures
         ]
@@ -269,16 +231,46 @@ class Table:
 
     def shard_failures(self, name: str) -> pa.Table:
         """The failures of one shard; empty where it had none."""
-        try:
-            data = self.failures_folder.read(f"{name}.parquet")
-        except FileNotFoundError:
+        if not self.failures_folder.exists(f"{name}.parquet"):
             return FAILURES_SCHEMA.empty_table()
-        return pq.read_table(io.BytesIO(data))
+        return _read_parquet(self.failures_folder, name)
+
+
+def _damaged(where: str, error: Exception) -> TableError:
+    return TableError(f"{where} is damaged ({error!r}); remove the table and run its job again")
+
+
+def _read_parquet(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    where = folder.file(f"{name}.parquet")
+    state = "is missing"
+    try:
+        data = folder.read(f"{name}.parquet")
+        state = "is damaged"
+        with pq.ParquetFile(io.BytesIO(data)) as file:
+            there = file.schema_arrow.names
+            missing = [column for column in columns or () if column not in there]
+            if not missing:
+                return file.read(columns=list(columns) if columns is not None else None)
+    except (FileNotFoundError, pa.ArrowException, OSError) as error:
+        raise TableError(
+            f"{where} {state} ({error}); remove _header.json and {RECEIPTS}/{name}.json of the "
+            "table, and run its job again"
+        ) from error
+    raise TableError(f"{where} has no column {', '.join(missing)}; columns: {', '.join(there)}")
 
 
 def failures_table(failures: Sequence[Failure]) -> pa.Table:
-    """Failures as an Arrow table of `FAILURES_SCHEMA`."""
-    return pa.Table.from_pylist([asdict(failure) for failure in failures], schema=FAILURES_SCHEMA)
+    """Failures as an Arrow table of `FAILURES_SCHEMA`; bytes that are no text are escaped."""
+    rows = [
+        {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in map(asdict, failures)
+    ]
+    return pa.Table.from_pylist(rows, schema=FAILURES_SCHEMA)
+
+
+def _text(value: str) -> str:
+    # A message may quote a path as the system has it, with bytes that no Parquet text can hold.
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def parquet_bytes(rows: pa.Table) -> bytes:
@@ -290,19 +282,8 @@ def parquet_bytes(rows: pa.Table) -> bytes:
 
 def package_versions() -> dict[str, str]:
     """Versions of what a table's content may depend on, for its header."""
-    names = (
-        "audioflow",
-        "av",
-        "decord",
-        "numpy",
-        "pyarrow",
-        "ray",
-        "torch",
-        "torchaudio",
-        "scikit-learn",
-    )
     found = {}
-    for name in names:
+    for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

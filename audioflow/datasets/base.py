@@ -31,5 +31,5 @@ def clip_id(relative: str, start_s: float | None, duration_s: float | None) -> s
     """The id of a clip: its path below the root, with the span where it has one."""
     if start_s is None and duration_s is None:
         return relative
-    length = "" if duration_s is None else f"+{duration_s:g}"
-    return f"{relative}@{start_s or 0.0:g}{length}"
+    length = "" if duration_s is None else f"+{duration_s:.15g}"
+    return f"{relative}@{start_s or 0.0:.15g}{length}"

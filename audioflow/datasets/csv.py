@@ -3,36 +3,46 @@
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from audioflow.datasets.base import Resolve, clip_id
 from audioflow.errors import InputError
+from audioflow.listing import FoundFile, find_files
 from audioflow.manifest import Clip
 from audioflow.registry import Settings, nearest
-from audioflow.storage import Folder, FoundFile, find_files, is_local, local_path, path_url
+from audioflow.storage import Folder, is_local, local_path, path_url
 
 _SHOWN = 10
 
 
 class CsvSettings(Settings):
-    """list: the CSV file or url. root: what the file column is relative to; the list's folder if None.
+    """list: the CSV file or url. root: what files are relative to; the list's folder if None.
 
     The `*_column` settings name columns of the list. `label_separator` splits one cell into several
-    labels. `delimiter` separates columns. A byte-order mark is ignored.
+    labels. `delimiter` separates columns. A byte-order mark, and blanks around a cell, are ignored.
     """
 
-    list: str
-    root: str | None = None
-    file_column: str
-    label_column: str
+    list: str = Field(min_length=1)
+    root: str | None = Field(None, min_length=1)
+    file_column: str = Field(min_length=1)
+    label_column: str = Field(min_length=1)
     id_column: str | None = None
     start_column: str | None = None
     duration_column: str | None = None
     label_separator: str | None = Field(None, min_length=1)
     delimiter: str = Field(",", min_length=1, max_length=1)
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimits(cls, value: str) -> str:
+        if value in '"\r\n':
+            raise ValueError(f"{value!r} cannot separate columns; allowed: any other character")
+        return value
 
     @property
     def named(self) -> dict[str, str]:
@@ -58,22 +68,22 @@ class CsvReader:
     def read(self, resolve: Resolve) -> Sequence[Clip]:
         """One clip per line. All faulty lines are reported at once."""
         url = resolve(self.settings.list)
-        folder, _, name = url.rpartition("/")
-        root = resolve(self.settings.root) if self.settings.root else folder
-        lines = _lines(folder, name, url, self.settings)
-        files = _Files(root)
+        folder = url.rpartition("/")[0] or "."
+        files = _Files(resolve(self.settings.root) if self.settings.root else folder)
+        rows = _rows(_text(url), url, self.settings.delimiter)
+        _, columns = next(rows, (0, []))
+        _check_columns(columns, url, self.settings)
         clips, faults = [], []
-        for number, row in lines:
-            place = f"{url}:{number}"
+        for number, cells in rows:
             try:
-                clips.append(_clip(row, self.settings, files, place))
+                row = _by_column(cells, columns)
+                clips.append(_clip(row, self.settings, files, f"{url}:{number}"))
             except _LineError as error:
                 faults.append(f"line {number}: {error}")
         if faults:
+            count = "1 line is" if len(faults) == 1 else f"{len(faults)} lines are"
             more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-            raise InputError(
-                f"{url}: {len(faults)} lines are wrong\n  " + "\n  ".join(faults[:_SHOWN]) + more
-            )
+            raise InputError(f"{url}: {count} wrong\n  " + "\n  ".join(faults[:_SHOWN]) + more)
         return clips
 
 
@@ -81,49 +91,75 @@ class _LineError(Exception):
     """One line of the list is wrong; all of them are reported together."""
 
 
-def _lines(
-    folder: str, name: str, url: str, settings: CsvSettings
-) -> list[tuple[int, dict[str, str]]]:
+def _text(url: str) -> str:
+    folder, _, name = url.rpartition("/")
     try:
-        text = Folder(folder).read(name).decode("utf-8-sig")
+        return Folder(folder or ".").read(name).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{url} does not exist (manifest.list)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{url} cannot be read as UTF-8 text: {error}") from error
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=settings.delimiter, strict=True
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{url} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); "
+            "save it as UTF-8"
+        ) from error
+
+
+def _rows(text: str, url: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of every row that has some, with the number of the row's first line."""
+    rows = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
     )
-    columns = reader.fieldnames or []
-    missing = []
+    number = 1
+    try:
+        for cells in rows:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield number, stripped
+            number = rows.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"{url}:{number} is not CSV: {error}; a cell with a quote in it stands in quotes, the "
+            "inner one written twice"
+        ) from error
+
+
+def _check_columns(columns: Sequence[str], url: str, settings: CsvSettings) -> None:
+    if not columns:
+        raise InputError(f"{url} is empty; its first line has to name the columns")
+    twice = [name for name, times in Counter(columns).items() if name and times > 1]
+    if twice:
+        raise InputError(f"{url} has two columns named {twice[0]!r}; rename one of them")
+    absent = []
     for setting, column in settings.named.items():
         if column not in columns:
             hint = nearest(column, columns)
-            missing.append(
+            absent.append(
                 f"manifest.{setting} is {column!r}" + (f" (did you mean {hint!r}?)" if hint else "")
             )
-    if missing:
-        raise InputError(
-            f"{url} has the columns {', '.join(columns) or 'none'}; but {', '.join(missing)}"
+    if absent:
+        split = (
+            f"; is manifest.delimiter {settings.delimiter!r} right?" if len(columns) == 1 else ""
         )
-    found = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise InputError(
-                    f"{url}:{reader.line_num} has another number of cells than the {len(columns)} columns"
-                )
-            found.append((reader.line_num, row))
-    except csv.Error as error:
-        raise InputError(f"{url}:{reader.line_num} is not CSV: {error}") from error
-    return found
+        raise InputError(
+            f"{url} has the columns {', '.join(map(repr, columns))}, but {', '.join(absent)}{split}"
+        )
+
+
+def _by_column(cells: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    if len(cells) != len(columns):
+        raise _LineError(
+            f"{len(cells)} cells, but there are {len(columns)} columns; a cell with the delimiter "
+            "in it stands in quotes"
+        )
+    return {column: cell for column, cell in zip(columns, cells, strict=True) if column}
 
 
 @dataclass(frozen=True)
 class _Found:
     url: str
     relative: str
-    size_bytes: int | None
-    version: str | None
+    size_bytes: int | None = None
+    version: str | None = None
 
 
 class _Files:
@@ -134,59 +170,74 @@ class _Files:
         self._listed: Mapping[str, FoundFile] | None = None
 
     def find(self, name: str) -> _Found:
+        """The file `name`, also where it is not there: that is a failure of its clips only."""
+        if name.startswith("file://"):
+            return _stat(local_path(name), name, name)
         if "://" in name:
-            return _Found(name, name, None, None)
-        if not is_local(self.root):
-            if self._listed is None:
-                self._listed = {file.relative: file for file in find_files(self.root)}
-            listed = self._listed.get(name)
-            url = f"{self.root.rstrip('/')}/{name}"
-            if listed is None:
-                return _Found(url, name, None, None)
-            return _Found(url, name, listed.size_bytes, listed.version)
-        path = os.path.join(local_path(self.root), name)
-        try:
-            state = os.stat(path)
-        except OSError:  # a clip whose file is missing is a failure of that clip, not of the list
-            return _Found(path_url(path), name, None, None)
-        return _Found(path_url(path), name, state.st_size, str(state.st_mtime_ns))
+            return _Found(name, name)
+        name = posixpath.normpath(name)
+        if is_local(self.root):
+            path = os.path.normpath(os.path.join(local_path(self.root), name))
+            return _stat(path, path_url(path), name)
+        if self._listed is None:
+            # A web server has no listing; whether a file is there shows when it is fetched.
+            web = self.root.startswith(("http://", "https://"))
+            self._listed = {} if web else {file.relative: file for file in find_files(self.root)}
+        listed = self._listed.get(name)
+        url = f"{self.root.rstrip('/')}/{name}"
+        return _Found(url, name, listed.size_bytes, listed.version) if listed else _Found(url, name)
+
+
+def _stat(path: str, url: str, relative: str) -> _Found:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return _Found(url, relative)
+    return _Found(url, relative, state.st_size, str(state.st_mtime_ns))
 
 
 def _clip(row: Mapping[str, str], settings: CsvSettings, files: _Files, place: str) -> Clip:
-    name = row[settings.file_column].strip()
-    if not name:
-        raise _LineError(f"{settings.file_column} is empty")
-    cell = row[settings.label_column]
+    name = _filled(row, settings.file_column)
+    if "\0" in name:
+        raise _LineError(f"{settings.file_column} is {name!r}, which no file can be named")
+    cell = _filled(row, settings.label_column)
     parts = cell.split(settings.label_separator) if settings.label_separator else [cell]
     labels = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not labels:
-        raise _LineError(f"{settings.label_column} is empty")
-    start_s = _seconds(row, settings.start_column, least=0.0)
-    duration_s = _seconds(row, settings.duration_column, least=1e-6)
+        raise _LineError(f"{settings.label_column} is {cell!r}, which has no label in it")
+    start_s = _seconds(row, settings.start_column)
+    duration_s = _seconds(row, settings.duration_column)
+    if duration_s == 0:
+        raise _LineError(f"{settings.duration_column} is 0; allowed: more than 0 seconds")
+    own_id = _filled(row, settings.id_column) if settings.id_column else None
     found = files.find(name)
-    own_id = row[settings.id_column].strip() if settings.id_column else None
-    if own_id == "":
-        raise _LineError(f"{settings.id_column} is empty")
     return Clip(
-        own_id or clip_id(found.relative, start_s, duration_s),
-        found.url,
-        labels,
-        start_s,
-        duration_s,
-        found.size_bytes,
-        found.version,
-        {column: value for column, value in row.items() if column},
-        place,
+        clip_id=own_id or clip_id(found.relative, start_s, duration_s),
+        uri=found.url,
+        labels=labels,
+        start_s=start_s,
+        duration_s=duration_s,
+        size_bytes=found.size_bytes,
+        version=found.version,
+        columns=row,
+        place=place,
     )
 
 
-def _seconds(row: Mapping[str, str], column: str | None, least: float) -> float | None:
-    if column is None or not row[column].strip():
+def _filled(row: Mapping[str, str], column: str) -> str:
+    if not row[column]:
+        raise _LineError(f"{column} is empty")
+    return row[column]
+
+
+def _seconds(row: Mapping[str, str], column: str | None) -> float | None:
+    """The cell as seconds; None where it is empty, which means the whole recording."""
+    if column is None or not row[column]:
         return None
     try:
         value = float(row[column])
     except ValueError:
         raise _LineError(f"{column} is {row[column]!r}, not a number of seconds") from None
-    if not least <= value < float("inf"):
-        raise _LineError(f"{column} is {row[column]!r}; allowed: seconds from {least:g} on")
+    if not 0 <= value < float("inf"):
+        raise _LineError(f"{column} is {row[column]!r}; allowed: 0 seconds or more")
     return value

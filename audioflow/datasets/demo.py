@@ -1,4 +1,4 @@
-"""`demo`: a corpus of small real media files, made where it is not there yet, then read as `folder`.
+"""`demo`: a corpus of small real media files, made where it is not there, then read as `folder`.
 
 It lets `configs/demo.yaml` run by itself anywhere, also as a job on a cluster that has no data.
 """
@@ -17,11 +17,11 @@ from audioflow.storage import is_local, local_path
 
 
 class DemoSettings(Settings):
-    """root: local folder that holds, or gets, the corpus; clips, seed: which corpus."""
+    """root: local folder that holds, or gets, the corpus; clips, corpus_seed: which corpus."""
 
-    root: str
+    root: str = Field(min_length=1)
     clips: int = Field(120, ge=24, le=100_000)
-    corpus_seed: int = 0
+    corpus_seed: int = Field(0, ge=0)
 
 
 class DemoReader:

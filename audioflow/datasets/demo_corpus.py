@@ -1,13 +1,12 @@
-"""A small corpus of real media files to try audioflow on: synthesised, the same for the same seed.
+"""A small corpus of real media files to try audioflow on: synthesised, the same for a seed.
 
     root/<class>/<class>_<number>[_<flaw>].<ext>
 
-Most recordings are videos in four containers and six combinations of codecs, some are sound only,
-some videos have no sound track, one is cut off and one is no media at all.
+Most recordings are videos, in four containers and with four audio codecs; some are sound only, some
+videos have no sound track, one is cut off and one is no media at all.
 """
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -48,30 +47,31 @@ class Format:
     extension: str
     video: str
     audio: str
-    sample_rates_hz: tuple[int, ...] = (16_000, 22_050, 44_100, 48_000)
+    sample_rates_hz: tuple[int, ...]
 
 
-OPUS_RATES_HZ = (16_000, 48_000)
-MP4 = Format("mp4", "libx264", "aac")
-# Seven for six classes: no common divisor, so no format belongs to a class.
+MP4 = Format("mp4", "libx264", "aac", (44_100, 48_000))
+# Seven for six classes: no common divisor, so no format belongs to a class. Few are at 16 kHz: what
+# is missing above 8 kHz changes every descriptor of a sound more than what made it.
 VIDEO_FORMATS = (
     MP4,
-    Format("webm", "libvpx-vp9", "libopus", OPUS_RATES_HZ),
-    Format("mkv", "libx264", "aac"),
-    Format("mov", "libx264", "aac"),
-    Format("mkv", "libx264", "libopus", OPUS_RATES_HZ),
+    Format("webm", "libvpx-vp9", "libopus", (48_000,)),
+    Format("mkv", "libx264", "aac", (22_050, 44_100)),
+    Format("mov", "libx264", "aac", (44_100, 48_000)),
+    Format("mkv", "libx264", "libopus", (48_000,)),
     MP4,
-    Format("mkv", "libx264", "libmp3lame"),
+    Format("mkv", "libx264", "libmp3lame", (44_100, 48_000)),
 )
 SOUND_FORMATS = (
-    Format("wav", "", "pcm_s16le"),
-    Format("flac", "", "flac"),
-    Format("mp3", "", "libmp3lame"),
-    Format("m4a", "", "aac"),
+    Format("wav", "", "pcm_s16le", (16_000, 22_050)),
+    Format("flac", "", "flac", (44_100, 48_000)),
+    Format("mp3", "", "libmp3lame", (44_100, 48_000)),
+    Format("m4a", "", "aac", (16_000, 22_050)),
 )
+# x264's macroblock tree makes other bytes of the same pictures from one run to the next.
 ENCODER_OPTIONS = {
-    "libx264": {"preset": "veryfast", "crf": "27", "threads": "1"},
-    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "36", "b": "0", "threads": "1"},
+    "libx264": {"preset": "veryfast", "crf": "27", "threads": "1", "x264-params": "mbtree=0"},
+    "libvpx-vp9": {"deadline": "good", "cpu-used": "5", "crf": "36", "b": "0", "threads": "1"},
 }
 
 
@@ -108,13 +108,13 @@ def make_corpus(root: str | Path, *, clips: int = 120, seed: int = 0) -> Path:
     settings = {"clips": clips, "seed": seed, "version": VERSION}
     if _is_made(folder, settings):
         return folder
-    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
+    # Beside the folder itself, also where `root` is a link: a rename stays within one disk.
+    target = folder.resolve()
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
-        raise InputError(
-            f"{folder} cannot be made: {error.strerror}; name a folder that can be written"
-        ) from error
+        raise _cannot_make(folder, error) from error
     try:
         _write_all(temporary, plan_corpus(clips, seed))
         (temporary / MARKER).write_text(json.dumps(settings))
@@ -172,10 +172,16 @@ def _is_made(folder: Path, settings: dict[str, int]) -> bool:
 def _move(temporary: Path, folder: Path, settings: dict[str, int]) -> None:
     """Put the finished corpus in place; fine where another process has just done the same."""
     try:
-        os.replace(temporary, folder)
-    except OSError:
+        temporary.replace(folder.resolve())
+    except OSError as error:
         if not _is_made(folder, settings):
-            raise
+            raise _cannot_make(folder, error) from error
+
+
+def _cannot_make(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{folder} cannot be made: {error.strerror}; name a folder that can be written"
+    )
 
 
 def _write_all(folder: Path, plan: list[PlannedRecording]) -> None:
@@ -213,11 +219,10 @@ def _write(folder: Path, recording: PlannedRecording) -> None:
 
 
 def _spread(waveform: Floats, channels: int, rng: np.random.Generator) -> Floats:
-    """The waveform (samples,) as (channels, samples), the second one a little weaker and later."""
-    if channels == 1:
-        return waveform[None]
-    delayed = np.roll(waveform, int(rng.integers(0, 8))) * rng.uniform(0.7, 1)
-    return np.stack([waveform, delayed.astype(np.float32)])
+    """The waveform (samples,) as (channels, samples), a second one a little weaker."""
+    # No delay between the two: mixed down, it would be a comb filter that drowns all differences.
+    gains = np.array([1.0, rng.uniform(0.6, 0.9)], np.float32)[:channels]
+    return gains[:, None] * waveform
 
 
 def _encode(
@@ -230,17 +235,15 @@ def _encode(
         options["movflags"] = "faststart"
     with av.open(str(path), "w", options=options) as container:
         # Every stream is there before the first packet: the header is written with that.
-        frames: list[tuple[Any, list[Any]]] = []
+        streams: list[tuple[Any, list[Any]]] = []
         if pictures is not None:
-            frames.append((_add_video(container, kind.video), _video_frames(pictures)))
+            streams.append((_add_video(container, kind.video), _video_frames(pictures)))
         if sound is not None:
-            layout = "mono" if len(sound) == 1 else "stereo"
-            stream = container.add_stream(kind.audio, rate=sample_rate_hz, layout=layout)
-            frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
-            frame.sample_rate = sample_rate_hz
-            frames.append((stream, [frame]))
-        for stream, of_stream in frames:
-            for frame in [*of_stream, None]:
+            frame = _audio_frame(sound, sample_rate_hz)
+            stream = container.add_stream(kind.audio, rate=sample_rate_hz, layout=frame.layout)
+            streams.append((stream, [frame]))
+        for stream, frames in streams:
+            for frame in [*frames, None]:
                 container.mux(stream.encode(frame))
 
 
@@ -252,3 +255,10 @@ def _add_video(container: Any, encoder: str) -> Any:
 
 def _video_frames(pictures: Pictures) -> list[Any]:
     return [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in pictures]
+
+
+def _audio_frame(sound: Floats, sample_rate_hz: int) -> Any:
+    layout = "mono" if len(sound) == 1 else "stereo"
+    frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
+    frame.sample_rate = sample_rate_hz
+    return frame

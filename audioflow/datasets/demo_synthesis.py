@@ -5,7 +5,8 @@ are all seen as lights in a dark street and sound different. Either sense alone 
 half of the classes open, wind and darkness blur the rest, and only both tell all six apart.
 
 Shapes: waveform (samples,) float32 in [-1, 1]; pictures (frames, HEIGHT, WIDTH, 3) uint8 RGB;
-canvas (frames, HEIGHT, WIDTH, 3) float32 RGB in [0, 1]; t_s (samples,) or (frames, 1, 1) seconds.
+canvas (frames, HEIGHT, WIDTH, 3) float32 RGB in [0, 1]; t_s (samples,) or (frames, 1, 1), seconds
+from 0.
 """
 
 from collections.abc import Callable
@@ -17,15 +18,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Reals = NDArray[np.floating[Any]]
 Pictures = NDArray[np.uint8]
-Painter = Callable[[Reals, np.random.Generator], Reals]
+Maker = Callable[[Reals, np.random.Generator], Reals]
 
 CLASSES = ("ambulance", "motorbike", "rain", "shower", "tram", "waterfall")
 WIDTH, HEIGHT, FRAME_RATE_HZ = 160, 120, 12
 
 SNR_DB = (-2.0, 20.0)
-"""Loudness of the thing itself over that of the wind; below about 0 dB little of it is heard."""
+"""Level of the sound itself over that of the wind; raise the lower end for an easier corpus."""
+LEVEL_DBFS = (-24.0, -16.0)
 EXPOSURE = (0.75, 1.1)
+"""Brightness as filmed over brightness as painted; a wider range makes a harder corpus."""
 
+LIGHTS = np.array(
+    [(0.3, 0.4, 1.0), (1.0, 0.75, 0.2), (1.0, 0.95, 0.85), (1.0, 0.5, 0.1)], np.float32
+)
 X = np.linspace(0.0, 1.0, WIDTH, dtype=np.float32)[None, None, :]
 Y = np.linspace(0.0, 1.0, HEIGHT, dtype=np.float32)[None, :, None]
 
@@ -35,16 +41,16 @@ def make_waveform(
 ) -> Floats:
     """The sound of a class, with wind behind it and at a random level: (samples,)."""
     t_s = np.arange(round(duration_s * sample_rate_hz)) / sample_rate_hz
-    wind = _noise(t_s, rng, tilt_db_per_octave=-3)
-    mixture = _SOUNDS[label](t_s, rng) + wind * 10 ** (-rng.uniform(*SNR_DB) / 20)
-    level_dbfs = rng.uniform(-24, -16)
-    mixture *= 10 ** (level_dbfs / 20) / _rms(mixture)
+    sound, wind = _SOUNDS[label](t_s, rng), _noise(t_s, rng, tilt_db_per_octave=-3)
+    mixture = sound / _rms(sound) + wind * 10 ** (-rng.uniform(*SNR_DB) / 20)
+    mixture *= 10 ** (rng.uniform(*LEVEL_DBFS) / 20) / _rms(mixture)
     return np.clip(mixture, -1, 1).astype(np.float32)
 
 
 def make_pictures(label: str, duration_s: float, rng: np.random.Generator) -> Pictures:
     """The scene of a class as an imperfect camera sees it: (frames, HEIGHT, WIDTH, 3) uint8."""
-    t_s = (np.arange(round(duration_s * FRAME_RATE_HZ)) / FRAME_RATE_HZ)[:, None, None]
+    frames = np.arange(round(duration_s * FRAME_RATE_HZ), dtype=np.float32)
+    t_s = (frames / FRAME_RATE_HZ)[:, None, None]
     return _camera(_SCENES[label](t_s, rng), rng)
 
 
@@ -83,8 +89,8 @@ def _ambulance_sound(t_s: Reals, rng: np.random.Generator) -> Reals:
         swing = np.tanh(8 * swing)
     pitch_hz = rng.uniform(500, 900) * 2 ** (swing * rng.uniform(0.15, 0.5))
     phase = 2 * np.pi * np.cumsum(pitch_hz) * t_s[1]
-    siren = sum(np.sin(n * phase) / n ** rng.uniform(0.8, 2) for n in range(1, 6))
-    return np.asarray(siren) / _rms(np.asarray(siren))
+    fall = rng.uniform(1, 2)
+    return np.asarray(sum(np.sin(n * phase) / n**fall for n in range(1, 6)))
 
 
 def _motorbike_sound(t_s: Reals, rng: np.random.Generator) -> Reals:
@@ -94,8 +100,7 @@ def _motorbike_sound(t_s: Reals, rng: np.random.Generator) -> Reals:
     firing = np.exp(rng.uniform(3, 9) * (np.cos(phase) - 1))
     rattle = firing * _noise(t_s, rng, -4, 3_000)
     hum = firing - firing.mean()
-    engine = hum / _rms(hum) + rng.uniform(0.3, 1) * rattle / _rms(rattle)
-    return engine / _rms(engine)
+    return hum / _rms(hum) + rng.uniform(0.3, 1) * rattle / _rms(rattle)
 
 
 def _tram_sound(t_s: Reals, rng: np.random.Generator) -> Reals:
@@ -111,7 +116,7 @@ def _tram_sound(t_s: Reals, rng: np.random.Generator) -> Reals:
     return bell / _rms(bell) + rng.uniform(0.2, 0.7) * rumble
 
 
-_SOUNDS: dict[str, Callable[[Reals, np.random.Generator], Reals]] = {
+_SOUNDS: dict[str, Maker] = {
     "ambulance": _ambulance_sound,
     "motorbike": _motorbike_sound,
     "rain": _water_sound,
@@ -124,22 +129,23 @@ _SOUNDS: dict[str, Callable[[Reals, np.random.Generator], Reals]] = {
 def _camera(canvas: Reals, rng: np.random.Generator) -> Pictures:
     """Exposure, white balance, haze and grain, each drawn once per clip; grain per pixel."""
     exposure = rng.uniform(*EXPOSURE)
-    white_balance = rng.normal(1, 0.02, 3)
+    white_balance = rng.normal(1, 0.02, 3).astype(np.float32)
     haze = rng.uniform(0, 0.15)
     hazy = (1 - haze) * canvas + haze * canvas.mean(axis=(1, 2), keepdims=True)
-    grain = rng.normal(0, rng.uniform(0.01, 0.02), canvas.shape)
+    grain = rng.uniform(0.01, 0.02) * rng.standard_normal(canvas.shape, dtype=np.float32)
     seen = np.clip(hazy * exposure * white_balance + grain, 0, 1)
     return np.round(255 * seen).astype(np.uint8)
 
 
 def _colour(rng: np.random.Generator, red: float, green: float, blue: float) -> Reals:
-    """A colour near the given one: (3,) in [0, 1]."""
-    return np.clip(np.array([red, green, blue]) * rng.normal(1, 0.05, 3), 0, 1)
+    """A colour near the given one: (3,) float32 in [0, 1]."""
+    near = np.array([red, green, blue]) * rng.normal(1, 0.05, 3)
+    return np.clip(near, 0, 1).astype(np.float32)
 
 
 def _blend(base: Reals, colour: Reals, weight: Reals) -> Reals:
-    """`base` (frames, H, W, 3) covered by a colour (3,) as far as weight (frames, H, W) says."""
-    return base + weight[..., None] * (colour - base)
+    """`base` (frames, H, W, 3) covered by a colour (3,) to the share `weight` of (frames, H, W)."""
+    return base + weight[..., None].astype(np.float32) * (colour - base)
 
 
 def _flat(t_s: Reals, colour: Reals) -> Reals:
@@ -147,9 +153,9 @@ def _flat(t_s: Reals, colour: Reals) -> Reals:
 
 
 def _rain_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
-    """A grey sky that darkens downwards, and slanting streaks that fall."""
+    """A blue-grey sky that darkens downwards, and slanting streaks that fall."""
     sky = _flat(t_s, _colour(rng, 0.42, 0.5, 0.72))
-    ground = _blend(sky, _colour(rng, 0.25, 0.29, 0.42), 0.9 * Y**2 + 0 * X + 0 * t_s)
+    ground = _blend(sky, _colour(rng, 0.25, 0.29, 0.42), 0.9 * Y**2)
     slant, speed = rng.uniform(-0.4, 0.4), rng.uniform(1, 2.5)
     across = rng.uniform(25, 45) * (X + slant * Y)
     along = rng.uniform(2, 4) * (Y - speed * t_s) + np.floor(across) * 0.618
@@ -162,17 +168,17 @@ def _shower_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
     tiles = _flat(t_s, _colour(rng, 0.62, 0.84, 0.8))
     count, shift = rng.uniform(5, 9), rng.uniform(0, 1)
     joints = ((X * count * 4 / 3 + shift) % 1 < 0.08) | ((Y * count + shift) % 1 < 0.08)
-    wall = _blend(tiles, _colour(rng, 0.4, 0.55, 0.53), 0.8 * joints + 0 * t_s)
+    wall = _blend(tiles, _colour(rng, 0.4, 0.55, 0.53), 0.8 * joints)
     angle = (X - rng.uniform(0.3, 0.7)) / (Y + 0.3)
     jets = (np.sin(60 * angle) > 0.7) * ((Y * 6 - 9 * t_s + 5 * np.sin(9 * angle)) % 1 < 0.6)
-    return _blend(wall, np.ones(3), 0.6 * jets * (np.abs(angle) < 0.45))
+    return _blend(wall, np.ones(3, np.float32), 0.6 * jets * (np.abs(angle) < 0.45))
 
 
 def _waterfall_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
     """Green banks, and a white band that shimmers as it falls."""
     banks = _flat(t_s, _colour(rng, 0.25, 0.42, 0.3))
     leaves = np.sin(50 * X + 9 * np.sin(30 * Y)) * np.sin(45 * Y + 7 * np.sin(25 * X)) > 0.3
-    banks = _blend(banks, _colour(rng, 0.4, 0.55, 0.3), 0.5 * leaves + 0 * t_s)
+    banks = _blend(banks, _colour(rng, 0.4, 0.55, 0.3), 0.5 * leaves)
     centre = rng.uniform(0.3, 0.7) + 0.03 * np.sin(9 * Y + 5 * t_s)
     band = np.clip(8 * (rng.uniform(0.12, 0.3) - np.abs(X - centre)), 0, 1)
     shimmer = 0.75 + 0.25 * np.sin(70 * X + 4 * np.sin(14 * Y - 16 * t_s))
@@ -180,19 +186,21 @@ def _waterfall_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
 
 
 def _street_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
-    """A dark street with lamps and lights that pass."""
+    """Lit windows above a road at night, and coloured lights that pass."""
     night = _flat(t_s, _colour(rng, 0.03, 0.03, 0.06))
-    road = np.clip(20 * (Y - rng.uniform(0.53, 0.57)), 0, 1) + 0 * (X + t_s)
+    road = np.clip(20 * (Y - rng.uniform(0.53, 0.57)), 0, 1)
     scene = _blend(night, _colour(rng, 0.2, 0.24, 0.42), road)
-    palette = ((0.3, 0.4, 1.0), (1.0, 0.75, 0.2), (1.0, 0.95, 0.85), (1.0, 0.5, 0.1))
+    shift = rng.uniform(0, 1)
+    windows = ((X * 10 + shift) % 1 < 0.4) & ((Y * 9 + shift) % 1 < 0.5)
+    scene = _blend(scene, _colour(rng, 0.4, 0.3, 0.1), windows * (1 - road))
     for light in rng.permutation(8):
         x = (rng.uniform(0, 1) + rng.uniform(-0.4, 0.4) * t_s) % 1
         distance = np.hypot((X - x) * WIDTH / HEIGHT, Y - rng.uniform(0.1, 0.9))
-        scene = _blend(scene, np.array(palette[light % 4]), np.clip(2.5 - distance / 0.02, 0, 1))
+        scene = _blend(scene, LIGHTS[light % len(LIGHTS)], np.clip(2.5 - distance / 0.02, 0, 1))
     return scene
 
 
-_SCENES: dict[str, Painter] = {
+_SCENES: dict[str, Maker] = {
     "ambulance": _street_scene,
     "motorbike": _street_scene,
     "rain": _rain_scene,

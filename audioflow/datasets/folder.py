@@ -1,20 +1,24 @@
 """`folder`: one sub-folder per class, every file in it (at any depth) a clip."""
 
 from collections.abc import Sequence
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
+
+from pydantic import Field
 
 from audioflow.datasets.base import Resolve
 from audioflow.errors import InputError
+from audioflow.listing import FoundFile, find_files
 from audioflow.manifest import Clip
 from audioflow.registry import Settings
-from audioflow.storage import FoundFile, find_files
+
+_SHOWN = 5
 
 
 class FolderSettings(Settings):
     """root: folder or url with one sub-folder per class; pattern: which file names are clips."""
 
-    root: str
-    pattern: str = "*"
+    root: str = Field(min_length=1)
+    pattern: str = Field("*", min_length=1)
 
 
 class FolderReader:
@@ -37,24 +41,27 @@ class FolderReader:
             raise InputError(
                 f"{root} holds no file; expected one sub-folder per class with media in it"
             )
-        files = [file for file in found if fnmatch(_name(file), self.settings.pattern)]
+        files = [file for file in found if fnmatchcase(_name(file), self.settings.pattern)]
         if not files:
             raise InputError(
-                f"none of the {len(found)} files under {root} matches manifest.pattern "
-                f"{self.settings.pattern!r}; one is {found[0].relative}"
+                f"no file under {root} matches manifest.pattern {self.settings.pattern!r}; "
+                f"there are {len(found)}, the first is {found[0].relative!r}"
             )
-        return [_clip(file, root) for file in files]
+        loose = [file.relative for file in files if "/" not in file.relative]
+        if loose:
+            raise InputError(
+                f"{root} holds files that are in no class folder: {', '.join(loose[:_SHOWN])}"
+                + (f" and {len(loose) - _SHOWN} more" if len(loose) > _SHOWN else "")
+                + "; move each into a sub-folder named as its class, leave them out by "
+                "manifest.pattern (like '*.wav'), or list the clips with manifest.reader=csv"
+            )
+        return [_clip(file) for file in files]
 
 
 def _name(file: FoundFile) -> str:
     return file.relative.rsplit("/", 1)[-1]
 
 
-def _clip(file: FoundFile, root: str) -> Clip:
-    label, slash, _ = file.relative.partition("/")
-    if not slash:
-        raise InputError(
-            f"{file.url} lies directly in {root}, so it has no class; "
-            "move it into a sub-folder named as its class, or use manifest.reader=csv"
-        )
+def _clip(file: FoundFile) -> Clip:
+    label = file.relative.partition("/")[0]
     return Clip(file.relative, file.url, (label,), size_bytes=file.size_bytes, version=file.version)

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from audioflow.backbones import BACKBONES
 from audioflow.engine.embed_actor import BackboneSpec, EmbedShard
 from audioflow.engine.embed_decode import decode_shard
-from audioflow.engine.run import Run, Watch
+from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.errors import StalledError, TooManyFailures
 from audioflow.media.packing import input_column
 from audioflow.recipe import BackboneChoice, EmbedSection
@@ -250,6 +250,7 @@ def _finish(
     old_stats: Mapping[str, Any],
 ) -> Header:
     table = run.embeddings(plan.spec.table)
+    refuse_lost_shards(table, plan.names)
     receipts = [fresh.get(name) or table.receipt(name) for name in plan.names]
     rows = sum(receipt.rows for receipt in receipts)
     failures = sum(receipt.failures for receipt in receipts)

@@ -2,11 +2,13 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audioflow.engine.session import Session
+from audioflow.errors import TableError
 from audioflow.events import Event, Kind, Listener, ignore
 from audioflow.recipe import Recipe
 from audioflow.storage import Folder, is_local, local_path
@@ -86,6 +88,17 @@ class Run:
     def finished(self, job: str, name: str, header: Header) -> None:
         """Tell that a table was finished now."""
         self.tell(job, "done", name, rows=header.rows, failures=header.failures, **header.stats)
+
+
+def refuse_lost_shards(table: Table, names: Sequence[str]) -> None:
+    """Make sure that what the workers committed is where the header will stand."""
+    lost = sorted(set(names) - table.committed())
+    if lost:
+        raise TableError(
+            f"{table.folder.url}: {len(lost)} of {len(names)} shards that workers wrote are not there, "
+            f"{lost[0]} for one; run_dir has to be a place that all nodes see, such as s3:// or a "
+            "shared file system"
+        )
 
 
 class Watch:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray.data
 
 from audioflow.embeddings import layer_rows
-from audioflow.engine.run import Run, Watch
+from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.engine.train_data import build_pooling, folds_of, is_cross_validated
 from audioflow.errors import TableError
 from audioflow.heads.bundle import HeadBundle
@@ -86,6 +86,7 @@ def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSect
     items = [_item(shard, source, shard.name(key)) for shard, source in shards]
     todo = [item for item in items if item["name"][0].as_py() not in done]
     fresh = _stream(run, task, todo, total)
+    refuse_lost_shards(table, names)
     receipts = [fresh.get(shard_name) or table.receipt(shard_name) for shard_name in names]
     header = Header(
         kind="scores",

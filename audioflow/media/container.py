@@ -1,4 +1,4 @@
-"""Opening a media file: what may be opened, what it claims, and why it could not be.
+"""Opening a media file: what may be opened, and why it could not be.
 
 Nothing but the file itself is ever opened: formats that point at other files or hosts (playlists,
 concat lists, streaming manifests) are left out of the list of formats that FFmpeg may recognise.
@@ -6,6 +6,7 @@ concat lists, streaming manifests) are left out of the list of formats that FFmp
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,23 +18,30 @@ from av.container import InputContainer
 
 from audioflow.errors import MediaError
 
-# Formats that read other files or hosts, devices, or one file per picture.
+# Formats that read other files or hosts, devices, text, or one file per picture.
 _REFUSED_FORMATS = frozenset(
     """hls applehttp dash concat sdp rtsp rtp rtp_mpegts sap lavfi fbdev alsa oss kmsgrab image2
-    video4linux2,v4l2 xcbgrab x11grab smoothstreaming imf webm_dash_manifest ffmetadata tedcaptions
+    video4linux2 v4l2 xcbgrab x11grab smoothstreaming imf webm_dash_manifest ffmetadata tedcaptions
     tty ass srt webvtt microdvd mpl2 subviewer subviewer1 vplayer sami realtext stl jacosub pjs
-    mpsub lrc scc aqtitle sup bin adf idf data""".split()
+    mpsub lrc scc aqtitle sup bin adf idf data vobsub mlv svg_pipe sbg avisynth vapoursynth libgme
+    libopenmpt dvdvideo""".split()
 )
 _PLAYLIST = re.compile(
-    rb"\s*(#EXTM3U|ffconcat|\[playlist\]|<\?xml[^>]*>\s*<(MPD|Smooth)|v=0\r?\n)", re.I
+    rb"(\xef\xbb\xbf)?\s*"
+    rb"(#EXTM3U|ffconcat|\[playlist\]|\[reference\]|v=0\r?\n|# VobSub index file|"
+    rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(MPD|SmoothStreamingMedia|smil|asx)\b)",
+    re.I | re.S,
 )
-_LOWEST_BITRATE = 400.0
-"""Bits per second below which a claimed duration is not believed: no codec goes that low."""
 
 
 @cache
 def _formats() -> str:
-    return ",".join(sorted(set(av.formats_available) - _REFUSED_FORMATS))
+    """Names of the formats that may be recognised. One format may have several: "mov,mp4,m4a"."""
+    return ",".join(
+        sorted(
+            names for names in av.formats_available if _REFUSED_FORMATS.isdisjoint(names.split(","))
+        )
+    )
 
 
 @contextmanager
@@ -41,7 +49,7 @@ def open_media(path: str) -> Iterator[InputContainer]:
     """Open a local media file for reading.
 
     Raises `MediaError`: `not_found`, `permission`, `empty`, `refused`, `truncated`, `not_media`,
-    `unsupported`.
+    `unsupported`, `network`; and MemoryError.
     """
     head = _head(path)
     if _PLAYLIST.match(head):
@@ -51,7 +59,9 @@ def open_media(path: str) -> Iterator[InputContainer]:
         container = av.open(
             "file:" + os.path.abspath(path), options=options, metadata_errors="ignore"
         )
-    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+    except MemoryError:
+        raise
+    except (av.error.FFmpegError, ValueError) as error:
         raise _open_error(error, head) from error
     with container:
         yield container
@@ -59,9 +69,13 @@ def open_media(path: str) -> Iterator[InputContainer]:
 
 def _head(path: str) -> bytes:
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
+            raise MediaError("not_media", f"it is {what}, not a file")
         with Path(path).open("rb") as stream:
             head = stream.read(4096)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise MediaError("not_found", "the file does not exist") from error
     except PermissionError as error:
         raise MediaError("permission", "this user may not read the file") from error
@@ -83,30 +97,3 @@ def _open_error(error: Exception, head: bytes) -> MediaError:
 def message(error: Exception) -> str:
     """FFmpeg's own words for an error, without the path (which may be a temporary one)."""
     return str(getattr(error, "strerror", None) or error)
-
-
-def claimed_duration_s(container: InputContainer, stream: av.stream.Stream) -> float | None:
-    """How long the file says that `stream` is; None where it does not say, or says what cannot be."""
-    claim = None
-    if stream.duration and stream.time_base:
-        claim = float(stream.duration * stream.time_base)
-    elif tag := stream.metadata.get("DURATION"):
-        claim = _clock_s(tag)
-        if claim is not None and stream.start_time and stream.time_base:
-            claim -= float(stream.start_time * stream.time_base)  # the tag tells when it ends
-    elif container.duration and len(container.streams) == 1:
-        claim = container.duration / av.time_base
-    if not claim or claim <= 0:
-        return None
-    size_bytes = container.size
-    if size_bytes > 0 and size_bytes * 8 / claim < _LOWEST_BITRATE:
-        return None
-    return claim
-
-
-def _clock_s(text: str) -> float | None:
-    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text.strip())
-    if not found:
-        return None
-    hours, minutes, seconds = found.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)

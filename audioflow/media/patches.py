@@ -35,10 +35,10 @@ class Patching:
 def cut_patches(
     samples: NDArray[np.int16], patching: Patching
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """int16 waveform (N,) -> patches (P, T), a view where possible, and their starts (P,) in seconds.
+    """int16 waveform (N,) -> patches (P, T), a view where possible, and starts (P,) in seconds.
 
-    Patches lie whole inside the waveform: P = 1 + (N - T) // hop. A waveform shorter than that gives
-    one: zeros appended (`pad`), or itself repeated (`repeat`); `fail` raises `MediaError` of
+    Patches lie whole inside the waveform: P = 1 + (N - T) // hop. A waveform shorter than a patch
+    gives one: zeros appended (`pad`), or itself repeated (`repeat`); `fail` raises `MediaError` of
     class `too_short`. Raises it too where there is no sample at all.
     """
     length = patching.patch_samples

@@ -1,11 +1,12 @@
 """Sound of a recording -> mono waveforms at the sample rates that are wanted.
 
-Shapes: C channels, N samples. Channels are mixed by their mean, resampling is soxr HQ, and waveforms leave as int16 (full scale
-32767), the form in which they travel between processes.
+Shapes: C channels, N samples. Channels are mixed by their mean, resampling is soxr HQ, and
+waveforms leave as int16 (full scale 32767), the form in which they travel between processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import av
 import av.error
@@ -16,19 +17,19 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
-from audioflow.media.container import claimed_duration_s, message
+from audioflow.media.claims import claimed_duration_s, late_start_s
+from audioflow.media.container import message
+from audioflow.media.spans import Span
+from audioflow.media.windows import Cut, Piece, Window
 
 FULL_SCALE = 32767.0
-_UNKNOWN_GAP = 0.05
-"""Share of a claim that may be missing without being called damage (encoder delay, rounding)."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """The part of a recording that a clip is; None means from the start, or to the end."""
-
-    start_s: float | None = None
-    duration_s: float | None = None
+_BATCH_FRAMES = 64
+_UNSUPPORTED = (av.error.PatchWelcomeError, av.error.DecoderNotFoundError)
+_SEEKABLE = frozenset(("wav", "w64", "aiff", "flac", "mov", "matroska"))
+"""Formats whose time stamps say exactly which sample a packet begins with."""
+_WORTH_SEEKING_S = 20.0
+_RUN_UP_S = 1.0
+"""After a jump, lossy decoders need some packets before they give what they would have given."""
 
 
 @dataclass(frozen=True)
@@ -48,130 +49,170 @@ def read_sound(
 ) -> list[Sound | MediaError]:
     """The sound of every span of one recording, decoded once.
 
-    A span that gave nothing is a `MediaError` in its place. Raises `MediaError` where the whole
-    recording has no sound: `no_audio`, `unsupported`, `truncated`, `too_long`.
+    A span that gave nothing, or that is longer than `max_duration_s`, is a `MediaError` in its
+    place. Raises `MediaError` where the whole recording has no sound: `no_audio`, `unsupported`,
+    `truncated`.
     """
-    if not container.streams.audio:
-        raise MediaError("no_audio", "the recording has no sound track")
-    stream = container.streams.audio[0]
-    ends = [
-        span.start_s + span.duration_s
-        for span in spans
-        if span.start_s is not None and span.duration_s
-    ]
-    stop_s = max(ends) if len(ends) == len(spans) else None
-    rate, waveform, damaged = _decode(container, stream, stop_s, max_duration_s)
-    claim = claimed_duration_s(container, stream)
-    if waveform.size == 0:
-        why = "its packets could not be decoded" if damaged else "it has no sample"
-        raise MediaError(
-            "truncated" if damaged or claim else "no_audio", f"a sound track is there, but {why}"
-        )
-    return [_cut(waveform, rate, span, claim, sample_rates_hz) for span in spans]
+    stream = _stream(container)
+    late_s = late_start_s(container, stream)
+    windows = [Window(span, late_s, max_duration_s) for span in spans]
+    reading = _Reading(container, stream)
+    reading.fill(windows)
+    claim_s = claimed_duration_s(container, stream)
+    if reading.nothing:
+        raise _no_sample(reading.damaged or claim_s is not None)
+    if reading.aborted:
+        claim_s = max(claim_s or 0.0, reading.expected_s)
+    return [_sound(window, reading.reached_s, claim_s, sample_rates_hz) for window in windows]
 
 
-def _decode(
-    container: InputContainer, stream: av.AudioStream, stop_s: float | None, max_duration_s: float
-) -> tuple[int, NDArray[np.float32], bool]:
-    """All samples up to `stop_s`: (rate in Hz, mono float32, whether packets were damaged)."""
-    parts: list[tuple[int, NDArray[np.float32]]] = []
-    batch: list[AudioFrame] = []
-    seconds, damaged = 0.0, False
+def _stream(container: InputContainer) -> av.AudioStream:
+    """The track that FFmpeg would choose; it passes over tracks that it cannot decode."""
+    for stream in (container.streams.best("audio"), *container.streams.audio):
+        if isinstance(stream, av.AudioStream):
+            return stream
+    raise MediaError("no_audio", "the recording has no sound track")
+
+
+def _no_sample(damaged: bool) -> MediaError:
+    if damaged:
+        why = "none of its packets could be decoded: they are damaged or encrypted"
+        return MediaError("truncated", f"a sound track is there, but {why}")
+    return MediaError("no_audio", "a sound track is there, but it has no sample")
+
+
+def _sound(
+    window: Window, reached_s: float, claim_s: float | None, sample_rates_hz: Sequence[int]
+) -> Sound | MediaError:
     try:
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                damaged = True
-                continue
-            for frame in frames:
-                if batch and _layout(frame) != _layout(batch[-1]):
-                    parts.append(_mono(batch))
-                    batch = []
-                batch.append(frame)
-                seconds += frame.samples / frame.sample_rate
-            if stop_s is not None and seconds >= stop_s:
-                break
-            if seconds > max_duration_s:
-                raise MediaError(
-                    "too_long",
-                    f"more than {max_duration_s:g} s of sound (embed.max_duration_s); "
-                    "cut it into clips with start_s and duration_s, or raise the limit",
-                )
-    except (av.error.PatchWelcomeError, av.error.DecoderNotFoundError) as error:
-        if not batch and not parts:
-            raise MediaError(
-                "unsupported", f"FFmpeg cannot decode the sound: {message(error)}"
-            ) from error
-        damaged = True
-    except av.error.FFmpegError:
-        damaged = True
+        cut = window.cut(reached_s, claim_s)
+    except MediaError as error:
+        return error
+    waveforms = {rate: _int16(cut, rate) for rate in sample_rates_hz}
+    return Sound(waveforms, cut.duration_s, cut.coverage)
+
+
+def _int16(cut: Cut, rate: int) -> NDArray[np.int16]:
+    samples = cut.samples
+    if rate != cut.rate:
+        samples = soxr.resample(samples, cut.rate, rate, "HQ")
+    return np.rint(np.clip(samples, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
+
+
+class _Reading:
+    """One pass over a sound track, and what came of it.
+
+    damaged: packets were left out. aborted: the rest of the file could not be read. reached_s: how
+    far it got, in seconds of the track.
+    """
+
+    def __init__(self, container: InputContainer, stream: av.AudioStream) -> None:
+        self._container = container
+        self._stream = stream
+        self._bytes_read = 0
+        self.nothing = True
+        self.damaged = False
+        self.aborted = False
+        self.reached_s = 0.0
+
+    @property
+    def expected_s(self) -> float:
+        """How long the track would be if what was not read were like what was."""
+        return self.reached_s * max(1.0, self._container.size / max(1, self._bytes_read))
+
+    def fill(self, windows: Sequence[Window]) -> None:
+        """Decode in order, from the first sample that a window wants to the last."""
+        if not any(window.open for window in windows):
+            self.nothing = False
+            return
+        first_s = min(window.start_s for window in windows if window.open)
+        for piece in _pieces(*self._from(first_s - _RUN_UP_S)):
+            self.nothing = False
+            self.reached_s = piece.end_s
+            for window in windows:
+                window.add(piece)
+            if not any(window.open for window in windows):
+                return
+
+    def _from(self, start_s: float) -> tuple[float, Iterator[AudioFrame]]:
+        """The frames from `start_s` on or from some earlier point, and where that is (seconds)."""
+        formats = set(self._container.format.name.split(","))
+        stream, tick_s = self._stream, self._stream.time_base
+        if start_s < _WORTH_SEEKING_S or tick_s is None or not formats & _SEEKABLE:
+            return 0.0, self._frames()
+        origin = stream.start_time or 0
+        target = origin + int(start_s / tick_s)
+        self._container.seek(target, stream=stream)
+        frames = self._frames()
+        first = next(frames, None)
+        if first is not None and first.pts is not None and first.pts <= target:
+            return float((first.pts - origin) * tick_s), chain([first], frames)
+        # The jump missed: read from the start after all.
+        self._container.seek(origin, stream=stream)
+        return 0.0, self._frames()
+
+    def _frames(self) -> Iterator[AudioFrame]:
+        """Every frame that can be decoded from here on; damaged packets are left out."""
+        decoded = False
+        try:
+            for packet in self._container.demux(self._stream):
+                self._bytes_read = packet.pos or self._bytes_read
+                try:
+                    for frame in packet.decode():
+                        decoded = True
+                        yield frame
+                except (MemoryError, *_UNSUPPORTED):
+                    raise
+                except av.error.FFmpegError:
+                    self.damaged = True
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            if isinstance(error, _UNSUPPORTED) and not decoded:
+                why = f"FFmpeg cannot decode the sound: {message(error)}"
+                raise MediaError("unsupported", why) from error
+            self.damaged = self.aborted = True
+
+
+def _pieces(start_s: float, frames: Iterator[AudioFrame]) -> Iterator[Piece]:
+    """Frames of one layout in a row, joined and mixed; `start_s` is where the first one lies."""
+    batch: list[AudioFrame] = []
+    last: Piece | None = None
+    for frame in frames:
+        full = len(batch) == _BATCH_FRAMES
+        if batch and (full or _layout(frame) != _layout(batch[-1])):
+            last = _piece(batch, start_s, last)
+            yield last
+            batch = []
+        if frame.samples:
+            batch.append(frame)
     if batch:
-        parts.append(_mono(batch))
-    return (*_join(parts, stream.sample_rate or 0), damaged)
+        yield _piece(batch, start_s, last)
 
 
 def _layout(frame: AudioFrame) -> tuple[int, str, int]:
     return frame.sample_rate, frame.format.name, frame.layout.nb_channels
 
 
-def _mono(frames: Sequence[AudioFrame]) -> tuple[int, NDArray[np.float32]]:
-    """Frames of one layout -> (rate, mono float32). Integer formats are scaled to [-1, 1]."""
+def _piece(frames: Sequence[AudioFrame], start_s: float, before: Piece | None) -> Piece:
+    rate = frames[0].sample_rate
+    if before and before.rate == rate:
+        return Piece(before.first + before.samples.size, rate, _mono(frames))
+    return Piece(round((before.end_s if before else start_s) * rate), rate, _mono(frames))
+
+
+def _mono(frames: Sequence[AudioFrame]) -> NDArray[np.float32]:
+    """Frames of one layout -> mono float32. Integer formats are scaled to [-1, 1]."""
     channels = frames[0].layout.nb_channels
-    arrays = [frame.to_ndarray() for frame in frames]
-    joined = np.concatenate(arrays, axis=1)
+    joined = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
     if frames[0].format.is_packed:
         joined = joined.reshape(-1, channels).T
     kind = joined.dtype
-    mono = joined[0].astype(np.float32) if channels == 1 else joined.mean(axis=0, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # float files may hold NaN, Inf or 1e300
+        floats = joined.astype(np.float32)
+        mono = floats.mean(axis=0) if channels > 1 else floats[0]
     if kind == np.uint8:
         mono = (mono - 128.0) / 128.0
     elif np.issubdtype(kind, np.integer):
         mono = mono / float(2 ** (8 * kind.itemsize - 1))
-    return frames[0].sample_rate, mono.astype(np.float32, copy=False)
-
-
-def _join(
-    parts: Sequence[tuple[int, NDArray[np.float32]]], rate: int
-) -> tuple[int, NDArray[np.float32]]:
-    if not parts:
-        return rate or 1, np.zeros(0, np.float32)
-    first = parts[0][0]
-    arrays = [array if r == first else soxr.resample(array, r, first, "HQ") for r, array in parts]
-    return first, np.concatenate(arrays)
-
-
-def _cut(
-    waveform: NDArray[np.float32],
-    rate: int,
-    span: Span,
-    claim: float | None,
-    sample_rates_hz: Sequence[int],
-) -> Sound | MediaError:
-    start_s = span.start_s or 0.0
-    start = round(start_s * rate)
-    end = waveform.size if span.duration_s is None else start + round(span.duration_s * rate)
-    part = waveform[start:end]
-    if part.size == 0:
-        have_s = waveform.size / rate
-        return MediaError(
-            "truncated", f"the clip starts at {start_s:g} s, the sound ends at {have_s:.3f} s"
-        )
-    finite = np.isfinite(part)
-    good = int(np.count_nonzero(finite))
-    if good < part.size:
-        part = np.where(finite, part, np.float32(0))
-    expected = span.duration_s
-    if expected is None:
-        expected = max((claim or 0.0) - start_s, part.size / rate)
-    coverage = min(1.0, good / rate / expected)
-    if coverage > 1 - _UNKNOWN_GAP and span.duration_s is None and good == part.size:
-        coverage = 1.0
-    waveforms = {wanted: _int16(part, rate, wanted) for wanted in sample_rates_hz}
-    return Sound(waveforms, part.size / rate, coverage)
-
-
-def _int16(waveform: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.int16]:
-    if wanted != rate:
-        waveform = soxr.resample(waveform, rate, wanted, "HQ")
-    return np.rint(np.clip(waveform, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
+    return mono

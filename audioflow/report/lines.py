@@ -9,7 +9,7 @@ from markupsafe import Markup
 from audioflow.report.svg import number, scale, tag, ticks
 
 WIDTH, HEIGHT = 480, 210
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 34
 MAX_POINTS = 240
 
 

@@ -26,6 +26,7 @@ from audioflow.report.data import ReportData, SystemScores, Training
 from audioflow.report.figures import Figures, SystemFigures
 from audioflow.report.formats import metric_name, undefined
 from audioflow.report.matrix import MAX_CLASSES
+from audioflow.report.run_views import class_sizes
 
 
 def plots(data: ReportData, figures: Figures) -> dict[str, bytes]:
@@ -48,7 +49,7 @@ def plots(data: ReportData, figures: Figures) -> dict[str, bytes]:
             if len(scores.fusion.get("curve") or []) > 1 and len(scores.parts) == 2:
                 found[f"fusion_{name}.png"] = _fusion_curve(system, scores)
         if data.splits:
-            found["data.png"] = _data(data.splits)
+            found["data.png"] = _data(data)
     return found
 
 
@@ -190,12 +191,9 @@ def _fusion_curve(system: SystemFigures, scores: SystemScores) -> bytes:
     return to_png(figure)
 
 
-def _data(splits: dict[str, dict[str, int]]) -> bytes:
+def _data(data: ReportData) -> bytes:
     """Clips per class, stacked by split; of many classes only the sizes, in order."""
-    totals: dict[str, int] = {}
-    for classes in splits.values():
-        for name, clips in classes.items():
-            totals[name] = totals.get(name, 0) + clips
+    splits, totals = data.splits, class_sizes(data)
     names = list(totals)
     few = len(names) <= MAX_CLASSES
     if not few:

@@ -45,15 +45,20 @@ class SplitsView:
     spread: str
 
 
+def class_sizes(data: ReportData) -> dict[str, int]:
+    """Clips per class over all splits, in the class order of the systems where there is one."""
+    in_order = data.systems[0].classes if data.systems else ()
+    known = {name for classes in data.splits.values() for name in classes}
+    sizes = {name: 0 for name in in_order if name in known}
+    for classes in data.splits.values():
+        for name, clips in classes.items():
+            sizes[name] = sizes.get(name, 0) + clips
+    return sizes
+
+
 def splits_view(data: ReportData) -> SplitsView:
     """Clips per class and split in class order; of many classes the largest and the smallest."""
-    splits = data.splits
-    known = {name for classes in splits.values() for name in classes}
-    in_order = data.systems[0].classes if data.systems else ()
-    totals = {name: 0 for name in in_order if name in known}
-    for classes in splits.values():
-        for name, clips in classes.items():
-            totals[name] = totals.get(name, 0) + clips
+    splits, totals = data.splits, class_sizes(data)
     css = [f"split{min(place, 3)}" for place in range(len(splits))]
     largest = max(totals.values(), default=0)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -93,7 +94,7 @@ def test_other_settings_make_another_table_and_leave_no_old_shard(make_run) -> N
     assert first.keys() == second.keys() == short.keys()
     clip = next(iter(second))
     assert second[clip]["patch_start_s"][:3] == [0.0, 0.25, 0.5]
-    assert second[clip]["embedding"][::2] == pytest.approx(short[clip]["embedding"])
+    assert np.allclose(second[clip]["embedding"][::2], short[clip]["embedding"], atol=1e-4)
     skipped = [event.name for event in other.listener if event.kind == "skip"]
     assert skipped == ["color"]
 

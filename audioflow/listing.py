@@ -1,0 +1,116 @@
+"""All files under a root, on local disk or in any object store, for readers of data sets."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from audioflow.errors import InputError
+from audioflow.storage import access_errors, cause, filesystem, is_local, local_path, path_url
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file found under a root: its url, its path below the root, its size and its state.
+
+    `version` changes when the content may have: modification time on disk, ETag in a bucket.
+    """
+
+    url: str
+    relative: str
+    size_bytes: int
+    version: str
+
+
+def find_files(root: str) -> list[FoundFile]:
+    """All files under `root`, sorted within each folder; hidden files and folders are left out.
+
+    Links are followed, but not into a folder that the link is in. In `relative`, a name that is not
+    valid UTF-8 is percent-encoded. Raises `InputError` when the root is missing, is no folder or
+    cannot be listed.
+    """
+    return _find_local(local_path(root)) if is_local(root) else _find_remote(root)
+
+
+def _find_remote(root: str) -> list[FoundFile]:
+    fs, path = filesystem(root)
+    try:
+        fs.invalidate_cache()
+        entries = fs.find(path, detail=True)
+        missing = not entries and not fs.exists(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{root} does not exist") from error
+    except access_errors() as error:
+        raise InputError(f"{root} cannot be listed: {cause(error)}") from error
+    if missing:
+        raise InputError(f"{root} does not exist, or nothing is in it")
+    path = path.rstrip("/")
+    if path in entries:
+        raise InputError(f"{root} is a file, a folder was expected")
+    scheme = root.split("://", 1)[0]
+    found = []
+    for name, entry in sorted(entries.items()):
+        relative = name[len(path) + 1 :]
+        if name.endswith("/") or any(part.startswith(".") for part in relative.split("/")):
+            continue
+        state = (entry.get(key) for key in ("ETag", "etag", "mtime", "created"))
+        version = str(next((value for value in state if value), "")).strip('"')
+        url = name if "://" in name else f"{scheme}://{name}"
+        found.append(FoundFile(url, relative, int(entry.get("size") or 0), version))
+    return found
+
+
+def _find_local(root: str) -> list[FoundFile]:
+    if not os.path.exists(root):
+        raise InputError(f"{path_url(root)} does not exist")
+    if not os.path.isdir(root):
+        raise InputError(f"{path_url(root)} is a file, a folder was expected")
+    root = os.path.abspath(root)
+    return [
+        FoundFile(
+            path_url(path),
+            _text(os.path.relpath(path, root)),
+            state.st_size,
+            str(state.st_mtime_ns),
+        )
+        for path, state in _walk(root)
+    ]
+
+
+def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
+    folders: list[tuple[str, frozenset[str]]] = [(root, frozenset())]
+    while folders:
+        folder, above = folders.pop()
+        real = os.path.realpath(folder)
+        if real in above:  # a link to a folder that it is in
+            continue
+        inner = []
+        try:
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                    inner.append((entry.path, above | {real}))
+                else:
+                    yield entry.path, _state(entry)
+        except OSError as error:
+            raise InputError(
+                f"{path_url(error.filename or folder)} cannot be listed: {error.strerror}"
+            ) from error
+        folders += reversed(inner)
+
+
+def _state(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError:  # a link to nothing: still a clip, so that its loss is accounted for
+        return entry.stat(follow_symlinks=False)
+
+
+def _text(path: str) -> str:
+    """The path with every part that is not valid UTF-8 percent-encoded."""
+    return "/".join(
+        part if path_url(part) == part else quote(os.fsencode(part)) for part in path.split(os.sep)
+    )

@@ -1,0 +1,111 @@
+"""The part of a recipe that says how clips are divided into splits or folds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from audioflow.errors import shown
+from audioflow.registry import Settings
+
+SPLITS = ("train", "val", "test")
+MAX_FOLDS = 1000
+
+Split = Literal["train", "val", "test"]
+
+
+class SplitsSection(Settings):
+    """How clips are divided: by fractions, by a published column, or into folds."""
+
+    train: Any = None
+    val: Any = None
+    test: Any = None
+    column: str | None = None
+    folds: Any = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "SplitsSection":
+        given = {name: getattr(self, name) for name in SPLITS if getattr(self, name) is not None}
+        if self.folds is not None:
+            others = [*given, *(["column"] if self.column is not None else [])]
+            problems = _fold_problems(self.folds, others)
+        elif self.column is not None:
+            problems = _value_problems(given)
+        else:
+            problems = _share_problems(given)
+        if problems:
+            raise ValueError("\n".join(problems))  # one fault each
+        return self
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Share of clips per split, in the order train, val, test."""
+        return {name: float(getattr(self, name) or 0.0) for name in SPLITS}
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Value of `column` -> split."""
+        return {str(value): name for name in SPLITS for value in getattr(self, name) or ()}
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """The splits that get clips; with folds every clip is scored, out of fold, as `test`."""
+        if self.folds is not None:
+            return ("test",)
+        return tuple(name for name in SPLITS if getattr(self, name))
+
+
+def _fold_problems(folds: Any, others: Sequence[str]) -> list[str]:
+    problems = []
+    if others:
+        beside = ", ".join(others)
+        problems.append(f"folds cannot stand beside {beside}: with folds every clip is tested once")
+    if isinstance(folds, bool) or not isinstance(folds, int | str) or folds == "":
+        problems.append(
+            f"folds is {shown(folds)}; allowed: a number of folds, or the name of a column"
+        )
+    elif isinstance(folds, int) and not 3 <= folds <= MAX_FOLDS:
+        problems.append(
+            f"folds is {folds}; allowed: 3 to {MAX_FOLDS} (one to test, one to select, the rest to "
+            "train)"
+        )
+    return problems
+
+
+def _value_problems(given: Mapping[str, Any]) -> list[str]:
+    if not given:
+        return ["column needs train, val and test beside it: lists of that column's values"]
+    problems = []
+    seen: dict[str, str] = {}
+    for split, values in given.items():
+        if not isinstance(values, list) or not values:
+            problems.append(
+                f"{split} is {shown(values)}; beside column, allowed: a list of its values"
+            )
+            continue
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                problems.append(
+                    f"{split} has the value {shown(value)}; allowed: texts and whole numbers "
+                    "(put others in quotes, as the column has them)"
+                )
+            elif str(value) in seen:
+                problems.append(
+                    f"value {str(value)!r} stands in both {seen[str(value)]} and {split}"
+                    if seen[str(value)] != split
+                    else f"value {str(value)!r} stands twice in {split}"
+                )
+            seen[str(value)] = split
+    return problems
+
+
+def _share_problems(given: Mapping[str, Any]) -> list[str]:
+    problems = [
+        f"{split} is {shown(share)}; allowed: a share from 0 to 1"
+        for split, share in given.items()
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1
+    ]
+    if not problems and abs(sum(given.values()) - 1) > 1e-6:
+        shares = ", ".join(f"{split} {share:g}" for split, share in given.items()) or "no split"
+        problems.append(f"the shares add up to {sum(given.values()):g}, not to 1: {shares}")
+    return problems
