@@ -22,7 +22,8 @@ def power_spectrogram(waveform_PT: Tensor, n_fft: int, hop: int) -> Tensor:
     spectrum = torch.stft(
         waveform_PT, n_fft, hop, window=window, center=True, pad_mode="reflect", return_complex=True
     )
-    return spectrum.abs().square().transpose(1, 2)
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    return power.transpose(1, 2).contiguous()
 
 
 @lru_cache(maxsize=32)
@@ -51,8 +52,8 @@ def dct_matrix(num_coefficients: int, num_bands: int) -> Tensor:
 def chroma_filters(n_fft: int, sample_rate_hz: int, low_hz: float = 55.0) -> Tensor:
     """(K, 12) share of every frequency bin in the 12 pitch classes, C first, A4 = 440 Hz.
 
-    A bin counts for its pitch class with a Gaussian of a semitone's width; bins below `low_hz`, whose
-    width is more than a semitone, count for none.
+    A bin counts for the pitch classes near it with a Gaussian of a semitone's width (two standard
+    deviations). Bins below `low_hz` count for none: there, one bin is several semitones wide.
     """
     hz = torch.linspace(0, sample_rate_hz / 2, n_fft // 2 + 1)
     semitone = 12 * torch.log2(hz.clamp(min=1.0) / 440.0) + 9  # C = 0

@@ -135,7 +135,7 @@ def _video_track(out, frames, codec, fps, from_s, frame_pts):
 
 def _sound_track(out, sound_CN, codec, rate, from_s):
     planar = {"pcm_s16le": "s16", "flac": "s16", "libopus": "flt", "wavpack": "fltp"}
-    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound_CN)]
+    layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(sound_CN)]
     stream = out.add_stream(codec, rate=rate, layout=layout)
     if codec == "vorbis":
         stream.codec_context.options = {"strict": "experimental"}

@@ -1,14 +1,16 @@
 """`acoustic`: classical descriptors of a patch of sound. No weights; useful in itself.
 
 Per patch, the mean and the standard deviation over its frames of 20 MFCC, 12 chroma, spectral
-centroid, bandwidth, roll-off (85 %) and contrast (7 bands), RMS level and zero-crossing rate, and the
-standard deviation of the MFCC's first difference: 108 numbers. The descriptors follow the usual
+centroid, bandwidth, roll-off (85 %) and contrast (7 bands), RMS level and zero-crossing rate, and
+the standard deviation of the MFCC's first difference: 108 numbers. The descriptors follow the usual
 definitions (Peeters 2004; contrast after Jiang et al. 2002); frequencies are in octaves relative to
 1 kHz, levels in dB, so that all columns have a similar range.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -96,36 +98,44 @@ def _chroma(power_PFK: Tensor) -> Tensor:
 def _shape(power_PFK: Tensor) -> Tensor:
     """(P, F, 3): centroid and roll-off in octaves relative to 1 kHz, bandwidth in kHz."""
     hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, power_PFK.shape[2], device=power_PFK.device)
-    share = power_PFK.sqrt()
-    share = share / share.sum(dim=2, keepdim=True).clamp(min=TINY)
-    centroid = (share * hz).sum(dim=2)
-    width = (share * (hz - centroid[..., None]).square()).sum(dim=2).clamp(min=0).sqrt()
-    reached = share.cumsum(dim=2) >= ROLL_OFF
-    roll_off = hz[reached.to(torch.uint8).argmax(dim=2)]
+    magnitude = power_PFK.sqrt()
+    total = magnitude.sum(dim=2).clamp(min=TINY)
+    centroid = magnitude @ hz / total
+    spread = (hz - centroid[..., None]).square_().mul_(magnitude).sum(dim=2) / total
+    reached = magnitude.cumsum(dim=2)
+    place = torch.searchsorted(reached, ROLL_OFF * reached[..., -1:].contiguous())
+    roll_off = hz[place[..., 0].clamp(max=len(hz) - 1)]
     octaves = torch.log2(torch.stack([centroid, roll_off], dim=2).clamp(min=31.25) / 1000.0)
-    return torch.cat([octaves[..., :1], width[..., None] / 1000.0, octaves[..., 1:]], dim=2)
+    return torch.stack([octaves[..., 0], spread.sqrt() / 1000.0, octaves[..., 1]], dim=2)
 
 
 def _contrast(power_PFK: Tensor) -> Tensor:
     """(P, F, 7): dB between the peaks and the valleys of seven octave bands."""
-    edges = [
-        round(hz / (SAMPLE_RATE_HZ / 2) * (power_PFK.shape[2] - 1)) for hz in CONTRAST_EDGES_HZ
-    ]
+    top = power_PFK.shape[2] - 1
+    edges = [round(hz / (SAMPLE_RATE_HZ / 2) * top) for hz in CONTRAST_EDGES_HZ]
     bands = []
-    for low, high in zip(edges, edges[1:], strict=False):
-        ordered = power_PFK[..., low : high + 1].sort(dim=2).values
+    for low, high in pairwise(edges):
+        ordered = _ordered(power_PFK[..., low : high + 1])
         count = max(1, round(CONTRAST_SHARE * ordered.shape[2]))
         peak = decibel(ordered[..., -count:].mean(dim=2))
         bands.append(peak - decibel(ordered[..., :count].mean(dim=2)))
     return torch.stack(bands, dim=2)
 
 
+def _ordered(band_PFK: Tensor) -> Tensor:
+    """Rising along the last axis. On a CPU NumPy sorts 14 times faster than torch, by its vector
+    instructions."""
+    if band_PFK.device.type == "cpu":
+        return torch.from_numpy(np.sort(band_PFK.numpy(), axis=2))
+    return band_PFK.sort(dim=2).values
+
+
 def _level_and_crossings(waveform_PT: Tensor, num_frames: int) -> Tensor:
     """(P, F, 2): RMS level in dB and share of samples where the sign changes."""
     half = N_FFT // 2
     padded = torch.nn.functional.pad(waveform_PT[:, None], (half, half), mode="reflect")[:, 0]
-    frames = padded.unfold(1, N_FFT, HOP)[:, :num_frames]
-    level = decibel(frames.square().mean(dim=2))
-    negative = frames < 0
-    crossings = (negative[..., 1:] != negative[..., :-1]).to(torch.float32).mean(dim=2)
+    negative = padded < 0
+    change = (negative[:, 1:] != negative[:, :-1]).to(torch.float32)
+    level = decibel(padded.square().unfold(1, N_FFT, HOP)[:, :num_frames].mean(dim=2))
+    crossings = change.unfold(1, N_FFT - 1, HOP)[:, :num_frames].mean(dim=2)
     return torch.stack([level, crossings], dim=2)

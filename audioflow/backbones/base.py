@@ -3,7 +3,7 @@
 Shapes: P patches, T samples of a patch, F frames of a clip, H and W their size, D width of a layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -18,7 +18,6 @@ from audioflow.media.packing import Waveform
 from audioflow.media.patches import Patching, cut_patches
 from audioflow.media.pictures import FrameSampling, Pictures
 from audioflow.registry import Settings
-
 
 Media = TypeVar("Media", Waveform, Pictures)
 
@@ -56,10 +55,15 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """How many patches go through a sound backbone at once, and what share must be decoded."""
+    """How much goes through a sound backbone at once, and what share of a clip must be decoded."""
 
     patches_per_batch: int = 256
+    samples_per_batch: int = 2**23
     min_coverage: float = 0.9
+
+    def batch_size(self, patch_samples: int) -> int:
+        """Patches of this length per batch."""
+        return max(1, min(self.patches_per_batch, self.samples_per_batch // patch_samples))
 
 
 def embed_sound(
@@ -68,26 +72,38 @@ def embed_sound(
     """Embed the waveforms of many clips, batched over all their patches."""
     patching = backbone.input
     assert isinstance(patching, Patching)
-    cut: list[tuple[NDArray[np.int16], NDArray[np.float64]] | MediaError] = []
-    for clip in clips:
-        try:
-            cut.append(cut_patches(_covered(clip, limits).samples, patching))
-        except MediaError as error:
-            cut.append(error)
-    layers = _in_batches(
-        backbone, [c[0] for c in cut if not isinstance(c, MediaError)], device, limits
-    )
+    cut = [_cut(clip, patching, limits) for clip in clips]
+    windows = [part.windows_PT for part in cut if isinstance(part, _Patches)]
+    layers = _in_batches(backbone, windows, device, limits.batch_size(patching.patch_samples))
     found: list[ClipEmbedding | MediaError] = []
     position = 0
-    for clip, patches in zip(clips, cut, strict=True):
-        if isinstance(patches, MediaError) or isinstance(clip, MediaError):
-            found.append(patches if isinstance(patches, MediaError) else clip)  # type: ignore[arg-type]
+    for part in cut:
+        if isinstance(part, MediaError):
+            found.append(part)
             continue
-        end = position + len(patches[0])
+        end = position + len(part.start_s)
         vectors = {name: matrix[position:end] for name, matrix in layers.items()}
-        found.append(ClipEmbedding(vectors, patches[1], clip.duration_s, clip.coverage))
+        clip = part.clip
+        found.append(ClipEmbedding(vectors, part.start_s, clip.duration_s, clip.coverage))
         position = end
     return found
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """A clip, its patches as a view (P, T), and where they begin (P,) in seconds."""
+
+    clip: Waveform
+    windows_PT: NDArray[np.int16]
+    start_s: NDArray[np.float64]
+
+
+def _cut(clip: Waveform | MediaError, patching: Patching, limits: Limits) -> _Patches | MediaError:
+    try:
+        covered = _covered(clip, limits)
+        return _Patches(covered, *cut_patches(covered.samples, patching))
+    except MediaError as error:
+        return error
 
 
 def embed_pictures(
@@ -113,28 +129,45 @@ def embed_pictures(
 def _covered(clip: Media | MediaError, limits: Limits) -> Media:
     if isinstance(clip, MediaError):
         raise clip
-    if clip.coverage < limits.min_coverage:
+    if clip.coverage < limits.min_coverage - 1e-6:  # it was float32 on its way
         raise MediaError(
             "truncated",
-            f"{clip.coverage:.0%} of it could be decoded ({clip.duration_s:.2f} s); "
-            f"embed.min_coverage asks for {limits.min_coverage:.0%}",
+            f"{clip.coverage:.1%} of it could be decoded ({clip.duration_s:.2f} s); "
+            f"embed.min_coverage asks for {limits.min_coverage:.1%}",
         )
     return clip
 
 
 def _in_batches(
-    backbone: Backbone, patches: Sequence[NDArray[np.int16]], device: torch.device, limits: Limits
+    backbone: Backbone, windows: Sequence[NDArray[np.int16]], device: torch.device, size: int
 ) -> dict[str, NDArray[np.float32]]:
-    if not patches:
-        return {name: np.zeros((0, width), np.float32) for name, width in backbone.layers.items()}
-    joined = np.concatenate(patches)
-    outputs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in backbone.layers}
+    """Vectors (sum of P, D) of all patches of all clips; `size` patches at once."""
+    outputs: dict[str, list[NDArray[np.float32]]] = {
+        name: [np.zeros((0, width), np.float32)] for name, width in backbone.layers.items()
+    }
     with torch.inference_mode():
-        for start in range(0, len(joined), limits.patches_per_batch):
-            batch = torch.from_numpy(joined[start : start + limits.patches_per_batch]).to(device)
-            for name, matrix in backbone.embed(batch).items():
+        for batch in _batches(windows, size):
+            for name, matrix in backbone.embed(torch.from_numpy(batch).to(device)).items():
                 outputs[name].append(_array(matrix))
     return {name: np.concatenate(parts) for name, parts in outputs.items()}
+
+
+def _batches(windows: Sequence[NDArray[np.int16]], size: int) -> Iterator[NDArray[np.int16]]:
+    """Patches in order, `size` at a time. Only these are copied: patches overlap, so all of them
+    together may be many times the waveforms."""
+    parts: list[NDArray[np.int16]] = []
+    count = 0
+    for patches in windows:
+        begin = 0
+        while begin < len(patches):
+            parts.append(patches[begin : begin + size - count])
+            begin += len(parts[-1])
+            count += len(parts[-1])
+            if count == size:
+                yield np.concatenate(parts)
+                parts, count = [], 0
+    if parts:
+        yield np.concatenate(parts)
 
 
 def _array(matrix: Tensor) -> NDArray[np.float32]:

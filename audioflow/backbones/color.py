@@ -1,9 +1,10 @@
 """`color`: colours and edges of sampled frames. No weights; useful in itself.
 
-Per frame: a joint hue-saturation histogram (12 x 3) of bright enough pixels, a histogram of brightness
-(8), the mean and spread of R, G and B (6), and in each of 2 x 2 cells a histogram of gradient
-directions weighted by strength (8, after Dalal and Triggs 2005): 82 numbers, histograms as square
-roots of shares (Hellinger), so that a linear head compares distributions.
+Per frame: a joint hue-saturation histogram (12 x 3) of bright enough pixels, a histogram of
+brightness (8), the mean and spread of R, G and B (6), and in each of 2 x 2 cells a histogram of
+gradient directions weighted by strength (8, after Dalal and Triggs 2005; the first is centred on
+horizontal gradients, that is on vertical edges): 82 numbers, histograms as square roots of shares
+(Hellinger), so that a linear head compares distributions.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ NUM_SATURATIONS = 3
 NUM_VALUES = 8
 NUM_DIRECTIONS = 8
 CELLS = 2
+PIXELS_AT_ONCE = 2**21
 DARK = 0.1
 """Brightness (0 to 1) below which a pixel has no meaningful hue."""
 
@@ -55,11 +57,15 @@ class Color:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """uint8 RGB (F, H, W, 3) -> {"embedding": float32 (F, 82)}."""
-        rgb = batch.to(torch.float32) / 255.0
-        flat = rgb.flatten(1, 2)
-        statistics = torch.cat([flat.mean(dim=1), flat.std(dim=1, correction=0)], dim=1)
-        parts = [_colors(rgb), statistics, _gradients(rgb.mean(dim=3))]
-        return {"embedding": torch.cat(parts, dim=1)}
+        at_once = max(1, PIXELS_AT_ONCE // (batch.shape[1] * batch.shape[2]))
+        return {"embedding": torch.cat([_describe(part) for part in torch.split(batch, at_once)])}
+
+
+def _describe(frames_FHWC: Tensor) -> Tensor:
+    rgb = frames_FHWC.to(torch.float32) / 255.0
+    flat = rgb.flatten(1, 2)
+    statistics = torch.cat([flat.mean(dim=1), flat.std(dim=1, correction=0)], dim=1)
+    return torch.cat([_colors(rgb), statistics, _gradients(rgb.mean(dim=3))], dim=1)
 
 
 def _colors(rgb_FHWC: Tensor) -> Tensor:
@@ -88,8 +94,8 @@ def _gradients(gray_FHW: Tensor) -> Tensor:
     across = gray_FHW[:, 1:-1, 2:] - gray_FHW[:, 1:-1, :-2]
     down = gray_FHW[:, 2:, 1:-1] - gray_FHW[:, :-2, 1:-1]
     strength = torch.hypot(across, down)
-    direction = torch.remainder(torch.atan2(down, across), pi) / pi
-    bins = (direction * NUM_DIRECTIONS).long().clamp(0, NUM_DIRECTIONS - 1)
+    direction = torch.atan2(down, across) / pi  # opposite directions are one: modulo 1
+    bins = torch.remainder((direction * NUM_DIRECTIONS).round().long(), NUM_DIRECTIONS)
     cells = []
     for rows, weights in zip(
         bins.tensor_split(CELLS, 1), strength.tensor_split(CELLS, 1), strict=True

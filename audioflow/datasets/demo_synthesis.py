@@ -154,13 +154,13 @@ def _flat(t_s: Reals, colour: Reals) -> Reals:
 
 def _rain_scene(t_s: Reals, rng: np.random.Generator) -> Reals:
     """A blue-grey sky that darkens downwards, and slanting streaks that fall."""
-    sky = _flat(t_s, _colour(rng, 0.42, 0.5, 0.72))
-    ground = _blend(sky, _colour(rng, 0.25, 0.29, 0.42), 0.9 * Y**2)
-    slant, speed = rng.uniform(-0.4, 0.4), rng.uniform(1, 2.5)
+    sky = _flat(t_s, _colour(rng, 0.38, 0.48, 0.78))
+    ground = _blend(sky, _colour(rng, 0.22, 0.27, 0.45), 0.9 * Y**2)
+    slant, speed = rng.uniform(0.2, 0.5), rng.uniform(1, 2.5)
     across = rng.uniform(25, 45) * (X + slant * Y)
     along = rng.uniform(2, 4) * (Y - speed * t_s) + np.floor(across) * 0.618
     streaks = (across % 1 < 0.25) * (along % 1 < 0.45)
-    return _blend(ground, _colour(rng, 0.8, 0.83, 0.88), rng.uniform(0.3, 0.8) * streaks)
+    return _blend(ground, _colour(rng, 0.8, 0.83, 0.88), rng.uniform(0.5, 0.9) * streaks)
 
 
 def _shower_scene(t_s: Reals, rng: np.random.Generator) -> Reals:

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from audioflow.embeddings import LayerRows
 from audioflow.errors import TableError
 from audioflow.heads import HEADS
+from audioflow.registry import UnknownPlugin
 from audioflow.storage import Folder
 
 WEIGHTS = "weights.safetensors"
@@ -32,8 +34,8 @@ BUNDLE_VERSION = 1
 class HeadSpec:
     """What a head is, apart from its numbers; the content of `head.json`.
 
-    embeddings: fingerprint of what determines the vectors (backbone and its settings); scoring other
-    vectors with this head is refused.
+    embeddings: fingerprint of what determines the vectors (backbone and its settings); scoring
+    other vectors with this head is refused.
     """
 
     system: str
@@ -53,41 +55,53 @@ class HeadBundle:
     """A trained head, ready to score."""
 
     def __init__(self, spec: HeadSpec, weights: Mapping[str, Tensor]) -> None:
+        """Raises `TableError` where the weights are not those of the head that `spec` describes."""
         self.spec = spec
         self.weights = dict(weights)
         options = {key: value for key, value in spec.head.items() if key != "name"}
         self._module = HEADS.build(spec.head["name"], options).build(spec.width, len(spec.classes))
-        state = {
-            key.removeprefix("head."): value
-            for key, value in self.weights.items()
-            if key.startswith("head.")
-        }
-        self._module.load_state_dict(state)
+        try:
+            self._module.load_state_dict(
+                {
+                    key.removeprefix("head."): value
+                    for key, value in self.weights.items()
+                    if key.startswith("head.")
+                }
+            )
+            self._mean, self._std = (self.weights[f"normalise.{name}"] for name in ("mean", "std"))
+            if self._mean.shape != (spec.width,) or self._std.shape != (spec.width,):
+                raise ValueError(f"normalise.* have other shapes than ({spec.width},)")
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise TableError(
+                f"the weights of head {spec.system!r} do not fit a {spec.head['name']} head of width "
+                f"{spec.width} and {len(spec.classes)} classes: {error}"
+            ) from error
         self._module.eval()
 
     @classmethod
     def load(cls, folder: Folder) -> "HeadBundle":
         """Read a bundle; raises `TableError` where it is missing, damaged or of another version."""
         try:
-            data = json.loads(folder.read(HEAD))
-            weights = load(folder.read(WEIGHTS))
+            data, weights = json.loads(folder.read(HEAD)), load(folder.read(WEIGHTS))
         except FileNotFoundError as error:
             raise TableError(
                 f"{folder.url} holds no head bundle; run the job train first"
             ) from error
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] not in ("safetensors", "json"):
-                raise
-            raise TableError(f"{folder.url} holds a damaged head bundle: {error}") from error
-        if data.get("version") != BUNDLE_VERSION:
+        except (ValueError, SafetensorError) as error:
+            raise _damaged(folder, error) from error
+        if not isinstance(data, dict) or data.get("version") != BUNDLE_VERSION:
+            version = data.get("version") if isinstance(data, dict) else None
             raise TableError(
-                f"{folder.file(HEAD)} has version {data.get('version')}, "
+                f"{folder.file(HEAD)} has version {version}, "
                 f"this audioflow reads {BUNDLE_VERSION}; train the head again"
             )
-        return cls(HeadSpec(**data), weights)
+        try:
+            return cls(HeadSpec(**data), weights)
+        except (TypeError, KeyError, ValueError, TableError, UnknownPlugin) as error:
+            raise _damaged(folder, error) from error
 
     def save(self, folder: Folder, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Write the bundle's three files."""
+        """Write the bundle's three files, `head.json` last."""
         folder.write(
             WEIGHTS, save({key: value.contiguous() for key, value in self.weights.items()})
         )
@@ -96,15 +110,22 @@ class HeadBundle:
 
     def scores(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pooled vectors (N, D) -> softmax scores (N, C) in the order of `spec.classes`."""
-        if vectors_ND.shape[1] != self.spec.width:
+        if vectors_ND.ndim != 2 or vectors_ND.shape[1] != self.spec.width:
             raise TableError(
-                f"head {self.spec.system!r} takes vectors of width {self.spec.width}, got {vectors_ND.shape[1]}"
+                f"head {self.spec.system!r} takes vectors of width {self.spec.width}, "
+                f"got an array of shape {vectors_ND.shape}"
             )
         with torch.inference_mode():
-            vectors = torch.from_numpy(np.ascontiguousarray(vectors_ND))
-            normal = (vectors - self.weights["normalise.mean"]) / self.weights["normalise.std"]
-            return torch.softmax(self._module(normal), dim=1).numpy()
+            vectors = torch.from_numpy(np.array(vectors_ND, np.float32))
+            logits: Tensor = self._module((vectors - self._mean) / self._std)
+            return torch.softmax(logits, dim=1).numpy()
 
     def score_rows(self, rows: LayerRows, pooling: Any) -> NDArray[np.float32]:
         """Embedding rows of N clips -> scores (N, C)."""
         return self.scores(pooling.pool(rows))
+
+
+def _damaged(folder: Folder, error: Exception) -> TableError:
+    return TableError(
+        f"{folder.url} holds a damaged head bundle: {error}; remove it and run the job train again"
+    )

@@ -96,7 +96,7 @@ class DecoderChild:
                 died_of = self._bury()
             else:
                 return self._running.pipe
-        raise RuntimeError(f"the decoder child died of {died_of} before it took a task; see stderr")
+        raise RuntimeError(f"the decoder child died of {died_of} before it took a task")
 
     def warm(self) -> None:
         """Start the child, if it does not run, and wait until it answers."""
@@ -168,11 +168,11 @@ def _serve(pipe: Connection, lifeline: Connection, memory_gb: float) -> None:
     pipe.send(None)
     while True:
         try:
-            task, args = pipe.recv()
+            task = pipe.recv_bytes()
         except EOFError:
             return
         pipe.send(None)
-        pipe.send_bytes(_answer(task, args))
+        pipe.send_bytes(_answer(task))
 
 
 def _end_with_parent(lifeline: Connection) -> None:
@@ -184,7 +184,7 @@ def _end_with_parent(lifeline: Connection) -> None:
 
 
 def _prepare(memory_gb: float) -> None:
-    """Set the child's limits; it must neither dump core nor write FFmpeg's chatter."""
+    """Set the child's limits; it must neither dump core nor write the decoders' chatter."""
     size = int(memory_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -194,11 +194,14 @@ def _prepare(memory_gb: float) -> None:
 
     av.logging.set_level(av.logging.PANIC)
     decord.logging.set_level(decord.logging.QUIET)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - decord names every file it cannot open
+        os.dup2(nowhere.fileno(), 2)
 
 
-def _answer(task: Any, args: tuple[Any, ...]) -> bytes:
+def _answer(pickled: bytes) -> bytes:
     """Pickled: whether the task returned, and what it returned or raised."""
     try:
+        task, args = pickle.loads(pickled)  # noqa: S301 - from the parent
         return pickle.dumps((True, task(*args)), protocol=pickle.HIGHEST_PROTOCOL)
     except MemoryError:
         return pickle.dumps((False, MemoryError()))

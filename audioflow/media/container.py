@@ -94,6 +94,14 @@ def _open_error(error: Exception, head: bytes) -> MediaError:
     return MediaError("not_media", f"FFmpeg does not recognise it: {message(error)}")
 
 
+def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
+    """The packets of one track in file order, then an empty one to drain its decoder."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:
+        return  # PyAV ends so where tracks turned up that were not there at the start (MPEG-TS)
+
+
 def message(error: Exception) -> str:
     """FFmpeg's own words for an error, without the path (which may be a temporary one)."""
     return str(getattr(error, "strerror", None) or error)

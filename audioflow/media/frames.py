@@ -5,6 +5,7 @@ Shapes: F frames, H height, W width; a picture is uint8 RGB (H, W, 3), upright.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import av
 import av.error
@@ -13,7 +14,8 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
-from audioflow.media.container import message, open_media
+from audioflow.media.claims import longest_s
+from audioflow.media.container import message, open_media, packets
 
 _LARGEST_PIXELS = 64_000_000
 _DEFAULT_RATE_HZ = 25.0
@@ -80,7 +82,7 @@ def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.V
     """All frames that can be decoded, one at a time, damaged packets left out."""
     stream.codec_context.thread_count = 1
     try:
-        for packet in container.demux(stream):
+        for packet in packets(container, stream):
             try:
                 yield from packet.decode()
             except (MemoryError, *_UNSUPPORTED):
@@ -102,10 +104,9 @@ def packet_clock(path: str, track: Track) -> Clock:
     ticks: list[int] = []
     count = 0
     with open_media(path) as container:
-        stream = _same(container, track)
-        rate = float(track.stream.average_rate or _DEFAULT_RATE_HZ)
+        longest = longest_s(container)
         try:
-            for packet in container.demux(stream):
+            for packet in packets(container, _same(container, track)):
                 if packet.size and not packet.is_discard:
                     count += 1
                     if packet.pts is not None:
@@ -113,6 +114,9 @@ def packet_clock(path: str, track: Track) -> Clock:
         except av.error.FFmpegError as error:
             if isinstance(error, MemoryError):
                 raise
+    rate = float(track.stream.average_rate or _DEFAULT_RATE_HZ)
+    if count / rate > longest:
+        rate = _DEFAULT_RATE_HZ
     if len(ticks) < count or not track.stream.time_base:
         return Clock(None, np.zeros((count, 2)), rate).even()
     unique = np.unique(np.asarray(ticks, np.int64))
@@ -168,5 +172,10 @@ def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Upright RGB; bilinear, as decord does it."""
     turns = round(frame.rotation / 90) % 4  # counter-clockwise
     width, height = size[::-1] if turns % 2 else size
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
+    form: dict[str, Any] = {"format": "rgb24", "width": width, "height": height}
+    try:
+        picture = frame.to_ndarray(**form, interpolation="BILINEAR")
+    except (av.error.OSError, av.error.ArgumentError, ValueError) as error:
+        why = f"FFmpeg cannot convert the pictures to RGB: {message(error)}"
+        raise MediaError("unsupported", why) from error
     return np.rot90(picture, turns)

@@ -7,6 +7,7 @@ waveforms leave as int16 (full scale 32767), the form in which they travel betwe
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import av
 import av.error
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
 from audioflow.media.claims import claimed_duration_s, late_start_s
-from audioflow.media.container import message
+from audioflow.media.container import message, packets
 from audioflow.media.spans import Span
 from audioflow.media.windows import Cut, Piece, Window
 
@@ -28,6 +29,7 @@ _UNSUPPORTED = (av.error.PatchWelcomeError, av.error.DecoderNotFoundError)
 _SEEKABLE = frozenset(("wav", "w64", "aiff", "flac", "mov", "matroska"))
 """Formats whose time stamps say exactly which sample a packet begins with."""
 _WORTH_SEEKING_S = 20.0
+_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 _RUN_UP_S = 1.0
 """After a jump, lossy decoders need some packets before they give what they would have given."""
 
@@ -155,7 +157,7 @@ class _Reading:
         """Every frame that can be decoded from here on; damaged packets are left out."""
         decoded = False
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in packets(self._container, self._stream):
                 self._bytes_read = packet.pos or self._bytes_read
                 try:
                     for frame in packet.decode():
@@ -203,16 +205,25 @@ def _piece(frames: Sequence[AudioFrame], start_s: float, before: Piece | None) -
 
 def _mono(frames: Sequence[AudioFrame]) -> NDArray[np.float32]:
     """Frames of one layout -> mono float32. Integer formats are scaled to [-1, 1]."""
-    channels = frames[0].layout.nb_channels
-    joined = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
-    if frames[0].format.is_packed:
-        joined = joined.reshape(-1, channels).T
+    joined = np.concatenate([_channels(frame) for frame in frames], axis=1)
     kind = joined.dtype
     with np.errstate(over="ignore", invalid="ignore"):  # float files may hold NaN, Inf or 1e300
         floats = joined.astype(np.float32)
-        mono = floats.mean(axis=0) if channels > 1 else floats[0]
+        mono = floats.mean(axis=0) if len(floats) > 1 else floats[0]
     if kind == np.uint8:
         mono = (mono - 128.0) / 128.0
     elif np.issubdtype(kind, np.integer):
         mono = mono / float(2 ** (8 * kind.itemsize - 1))
     return mono
+
+
+def _channels(frame: AudioFrame) -> NDArray[Any]:
+    """The samples (C, N) of a frame. PyAV's own `to_ndarray` crashes on 8 and more planes: it takes
+    what follows the list of planes for more of them (seen in PyAV 18.1)."""
+    count = frame.layout.nb_channels
+    dtype = _DTYPES[frame.format.packed.name]
+    if frame.format.is_packed:
+        packed = np.frombuffer(memoryview(frame.planes[0]), dtype)
+        return packed[: frame.samples * count].reshape(-1, count).T
+    planes = [np.frombuffer(memoryview(plane), dtype) for plane in frame.planes[:count]]
+    return np.stack([plane[: frame.samples] for plane in planes])

@@ -71,7 +71,7 @@ def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_tables(
 ) -> None:
     place = Place(tmp_path)
     corpus = demo.parent.parent / "data" / "demo"
-    arguments = [f"manifest.root={corpus}", "embed.clips_per_shard=4", "ray.address=local"]
+    arguments = [f"manifest.root={corpus}", "ray.address=local"]
     place.audioflow("manifest", RECIPE, *arguments)
     receipts = tmp_path / "runs" / "demo" / "embeddings" / "acoustic" / "_shards"
     process = subprocess.Popen(
@@ -84,7 +84,7 @@ def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_tables(
     )
     try:
         deadline = time.monotonic() + 240
-        while len(list(receipts.glob("*.json"))) < 3:
+        while not list(receipts.glob("*.json")):
             assert process.poll() is None, "embed ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -94,7 +94,7 @@ def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_tables(
         end_group(process)
     assert not (receipts.parent / "_header.json").exists()
     kept = {path.name: path.stat().st_mtime_ns for path in receipts.glob("*.json")}
-    assert 3 <= len(kept) < 30
+    assert 1 <= len(kept) < 8
 
     place.audioflow("embed", RECIPE, *arguments)
     for backbone in ("acoustic", "color"):

@@ -39,6 +39,13 @@ def fail_like_a_closed_pipe() -> None:
     raise EOFError("of the task itself")
 
 
+class NotInTheChild:
+    """Travels there, and cannot be made there."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
 class Unpicklable(Exception):
     def __init__(self, first: int, second: int) -> None:
         super().__init__(f"{first} and {second}")

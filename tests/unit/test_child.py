@@ -215,6 +215,8 @@ def test_a_task_that_the_child_cannot_import_is_a_bug_and_no_failed_recording(ch
 
     with pytest.raises((AttributeError, RuntimeError), match="local"):
         call(child, local)
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        call(child, os.getpid, tasks.NotInTheChild())
     assert still_decodes(child, wav)
 
 

@@ -26,6 +26,7 @@ LOSSY = [
     ("a.mp3", "libmp3lame", RATE, 2),
     ("a.opus", "libopus", 48_000, 1),
     ("a.opus", "libopus", 48_000, 2),
+    ("a.opus", "libopus", 48_000, 8),
     ("a.ogg", "vorbis", RATE, 2),
     ("a.mp2", "mp2", RATE, 1),
 ]

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from audioflow.errors import InputError, MediaError, StorageError
 from audioflow.listing import find_files
-from audioflow.storage import Folder, filesystem, is_local, local_copy, local_path, path_url
+from audioflow.storage import Folder, is_local, local_copy, local_path, path_url
 
 BAD_NAME = os.fsdecode(b"caf\xe9.wav")
 
@@ -42,7 +42,35 @@ class BrokenStore(MemoryFileSystem):
     ls = find = cat_file = pipe_file = rm_file = rm = exists = isfile = get_file = _refuse
 
 
+class CachingStore(MemoryFileSystem):
+    """A store that asks once and remembers, as those behind a network do."""
+
+    protocol = "caching"
+    known: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(MemoryFileSystem._strip_protocol(path.replace("caching://", "memory://")))
+
+    def ls(self, path: str, detail: bool = True, **more: Any) -> Any:
+        if path not in self.known:
+            self.known[path] = super().ls(path, detail=True, **more)
+        return self.known[path] if detail else [entry["name"] for entry in self.known[path]]
+
+    def info(self, path: str, **more: Any) -> Any:
+        for entry in self.known.get(self._parent(path), []):
+            if entry["name"] == path:
+                return entry
+        if self._parent(path) in self.known:
+            raise FileNotFoundError(path)
+        return super().info(path, **more)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.known.clear()
+
+
 fsspec.register_implementation("broken", BrokenStore, clobber=True)
+fsspec.register_implementation("caching", CachingStore, clobber=True)
 
 
 def test_what_is_written_is_read_listed_and_removed(folder: Folder) -> None:
@@ -81,12 +109,28 @@ def test_hidden_files_are_not_listed(folder: Folder) -> None:
     assert folder.names() == ["_header.json"]
 
 
-def test_what_another_process_changed_is_seen(folder: Folder) -> None:
+@pytest.mark.parametrize("url", ["{tmp}", "caching://bucket"])
+def test_what_another_process_changed_is_seen(url: str, tmp_path: Path) -> None:
+    folder = Folder(url.replace("{tmp}", str(tmp_path)))
     folder.write("a", b"")
     assert folder.names() == ["a"]
-    fs, path = filesystem(folder.file("b"))
-    fs.pipe_file(path, b"")
+    assert not folder.exists("b")
+    elsewhere = Folder(folder.url.replace("caching://", "memory://"))
+    elsewhere.write("b", b"")
+    assert folder.exists("b")
     assert folder.names() == ["a", "b"]
+    elsewhere.write("c", b"")
+    assert [file.relative for file in find_files(folder.url)] == ["a", "b", "c"]
+    elsewhere.remove_all()
+
+
+def test_who_reads_an_older_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write("a", b"old")
+    with (tmp_path / "a").open("rb", buffering=0) as reader:
+        folder.write("a", b"new")
+        assert reader.read() == b"old"
+    assert folder.read("a") == b"new"
 
 
 def test_a_local_write_is_whole_or_not_at_all(

@@ -1,0 +1,262 @@
+"""The layers of DESIGN.md, section 3: imports go downward only, those inside functions included.
+
+A module that is not in the table below fails the test: where it belongs is a decision.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "audioflow"
+
+# From the bottom up. A folder stands for all its modules.
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(names.split())
+    for names in (
+        "errors",
+        "events registry recipe recipe_checks recipe_faults recipe_file recipe_splits recipe_yaml"
+        " schemas storage tables",
+        "bootstrap join listing manifest media metrics pools ranking shards simplex stratify",
+        "embeddings frontend scores",
+        "backbones datasets heads pooling",
+        "fusion report training",
+        "engine",
+        "cli console",
+        "jobs",
+    )
+)
+
+# Imports between two members of one layer: (importer, imported) -> why.
+BESIDE: dict[tuple[str, str], str] = {
+    ("recipe", "registry"): "sections are `Settings`, and `Plugins` holds registries",
+    ("recipe", "recipe_splits"): "one section, in a file of its own",
+    ("recipe_splits", "registry"): "a section is `Settings`",
+    ("recipe_faults", "recipe"): "a plug-in's choice is described in its own words",
+    ("recipe_faults", "registry"): "the nearest spelling",
+    ("recipe_checks", "recipe"): "checks between its sections",
+    ("recipe_checks", "recipe_faults"): "faults of plug-in settings read like those of sections",
+    ("recipe_checks", "recipe_splits"): "which splits get clips",
+    ("recipe_checks", "registry"): "plug-ins are looked up",
+    ("recipe_file", "recipe"): "what a file is read into",
+    ("recipe_file", "recipe_checks"): "step three of reading a file",
+    ("recipe_file", "recipe_faults"): "step two of reading a file",
+    ("recipe_file", "recipe_yaml"): "step one of reading a file",
+    ("tables", "schemas"): "the columns of what is written",
+    ("tables", "storage"): "where it is written",
+    ("manifest", "stratify"): "splits by shares",
+    ("metrics", "bootstrap"): "intervals",
+    ("metrics", "ranking"): "metrics of a ranking",
+    ("pools", "simplex"): "what the optimiser asks of a pool",
+    ("cli", "console"): "what a person sees",
+}
+
+PLUGIN_FOLDERS = ("backbones", "datasets", "heads")
+
+LIGHT = (
+    "errors events registry recipe recipe_checks recipe_faults recipe_file recipe_splits"
+    " recipe_yaml schemas storage tables listing stratify manifest shards media bootstrap ranking"
+    " metrics join pools simplex datasets report fusion"
+).split()
+"""What must work, and start fast, where there is no torch."""
+
+HEAVY = ("torch", "torchaudio", "torchvision", "ray")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the importing module, the imported one, and whether importing executes it."""
+
+    importer: str
+    imported: str
+    at_import: bool
+    place: str
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {
+    module_name(path): path
+    for folder in (PACKAGE, "jobs")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def nodes(tree: ast.AST, at_import: bool = True) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node below `tree`, and whether it runs when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        yield node, at_import
+        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from nodes(node, at_import and not lazy and not only_for_types(node))
+
+
+def imports_of(module: str) -> Iterator[Import]:
+    path = SOURCES[module]
+    for node, at_import in nodes(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in SOURCES else str(node.module) for name in inner]
+        else:
+            continue
+        for name in names:
+            place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            yield Import(module, name, at_import, place)
+
+
+IMPORTS = [found for module in SOURCES for found in imports_of(module)]
+
+
+def member(module: str) -> str:
+    """The entry of `LAYERS` that a module belongs to; "" for the package itself."""
+    parts = module.split(".")
+    return parts[0] if parts[0] == "jobs" else "".join(parts[1:2])
+
+
+def inside(found: Import) -> bool:
+    return found.imported.split(".")[0] in (PACKAGE, "jobs")
+
+
+def level(name: str) -> int:
+    return next(index for index, names in enumerate(LAYERS) if name in names)
+
+
+def test_every_module_has_its_layer_and_every_layer_its_modules() -> None:
+    members = {member(module) for module in SOURCES} - {""}
+    named = set().union(*LAYERS)
+    assert members - named == set(), "say in LAYERS where these belong"
+    assert named - members == set(), "these are gone: take them out of LAYERS"
+    assert sum(map(len, LAYERS)) == len(named), "a name stands in two layers"
+
+
+def test_imports_go_downward() -> None:
+    wrong = []
+    for found in IMPORTS:
+        if not inside(found) or not member(found.imported):
+            continue
+        importer, imported = member(found.importer), member(found.imported)
+        if importer == imported or (importer, imported) in BESIDE:
+            continue
+        if not importer or level(imported) >= level(importer):
+            wrong.append(f"{found.place}: {found.importer} imports {found.imported}")
+    assert wrong == []
+
+
+def test_every_import_within_a_layer_that_is_allowed_is_there_and_stays_within_it() -> None:
+    real = {(member(found.importer), member(found.imported)) for found in IMPORTS if inside(found)}
+    assert set(BESIDE) - real == set(), "these are gone: take them out of BESIDE"
+    assert all(level(importer) == level(imported) for importer, imported in BESIDE)
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for found in IMPORTS:
+        if found.imported in SOURCES and found.imported != found.importer:
+            graph.setdefault(found.importer, set()).add(found.imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("folder", PLUGIN_FOLDERS)
+def test_no_plugin_folder_imports_another(folder: str) -> None:
+    others = {*PLUGIN_FOLDERS} - {folder}
+    found = [one for one in IMPORTS if member(one.importer) == folder]
+    assert found
+    assert [one.place for one in found if inside(one) and member(one.imported) in others] == []
+
+
+def test_ray_is_imported_by_the_engine_only() -> None:
+    users = {member(one.importer) for one in IMPORTS if one.imported.split(".")[0] == "ray"}
+    assert users == {"engine"}
+
+
+def needed_at_import(module: str) -> dict[str, str]:
+    """Everything that importing `module` imports -> the place that does it."""
+    found: dict[str, str] = {}
+    todo = [module]
+    while todo:
+        importer = todo.pop()
+        for one in IMPORTS:
+            if one.importer != importer or not one.at_import:
+                continue
+            parts = one.imported.split(".")
+            for depth in range(1, len(parts) + 1):  # importing a.b.c imports a and a.b too
+                name = ".".join(parts[:depth])
+                if name not in found:
+                    found[name] = one.place
+                    todo.append(name)
+    return found
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_modules_need_no_torch_and_no_ray(name: str) -> None:
+    modules = [module for module in SOURCES if member(module) == name]
+    assert modules
+    for module in modules:
+        needed = needed_at_import(module)
+        assert {heavy: needed[heavy] for heavy in HEAVY if heavy in needed} == {}
+
+
+def test_importing_the_light_modules_does_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    modules = [module for module in SOURCES if member(module) in LIGHT]
+    assert len(modules) > 40
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        # matplotlib keeps a list of fonts wherever it is imported; that is not ours to judge.
+        "MPLCONFIGDIR": str(tmp_path_factory.mktemp("matplotlib")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+    assert [str(path) for path in tmp_path.rglob("*")] == []
+
+
+def test_imports_are_seen_wherever_they_stand() -> None:
+    source = (
+        "import a\n"
+        "if TYPE_CHECKING:\n    import b\n"
+        "class C:\n    import c\n"
+        "    def method(self):\n        import d\n        return lambda: __import__('e')\n"
+    )
+    seen = {
+        node.names[0].name: at_import
+        for node, at_import in nodes(ast.parse(source))
+        if isinstance(node, ast.Import)
+    }
+    assert seen == {"a": True, "b": False, "c": True, "d": False}
