@@ -1,4 +1,4 @@
-"""What a person sees while jobs run: a progress bar on a terminal, status lines elsewhere, NDJSON."""
+"""What a person sees of a run: a progress bar on a terminal, status lines elsewhere, NDJSON."""
 
 import json
 import threading
@@ -26,12 +26,17 @@ class Console:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._status = _Status()
+        self._current: Event | None = None
+        self._told = time.monotonic()
         self._lock = threading.Lock()
         self._stream = _open(events)
+        self._ended = threading.Event()
 
     def begin(self, job: str, run_dir: str) -> None:
         """Say what is about to run and where its tables lie."""
         self._out.print(f"[bold]audioflow {job}[/bold]  {escape(run_dir)}")
+        if not self._out.is_terminal:
+            threading.Thread(target=self._keep_telling, daemon=True).start()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -60,20 +65,29 @@ class Console:
         self._out.print(f"report: {escape(folder.file('index.html'))}")
 
     def close(self) -> None:
-        """End the progress bar and the event file."""
+        """End the progress bar, the status lines and the event file."""
+        self._ended.set()
         self._stop_bar()
         if self._stream:
             self._stream.close()
             self._stream = None
 
+    def _keep_telling(self) -> None:
+        """Without a terminal: a status line whenever a running job has said nothing for a while."""
+        while not self._ended.wait(1.0):
+            with self._lock:
+                due = time.monotonic() - self._told >= STATUS_EVERY_S
+                if due and self._current is not None:
+                    self._line(self._current, self._status.text())
+
     def _start(self, event: Event, data: dict[str, Any]) -> None:
         self._stop_bar()
-        self._status = _Status(data.get("total", 0), data.get("done", 0))
+        self._current = event
+        self._status = _Status(event.job, data.get("total", 0), data.get("done", 0))
         if not data.get("total") or event.job == "fuse":
             return
         done = f", {data['done']} of them done before" if data.get("done") else ""
-        what = "epochs" if event.job == "train" else "clips"
-        self._line(event, f"{data['total']} {what}{done}")
+        self._line(event, f"{data['total']} {self._status.unit}{done}")
         if self._out.is_terminal and event.job != "train":
             self._bar = _bar(self._out)
             self._task = self._bar.add_task(
@@ -82,16 +96,14 @@ class Console:
             self._bar.start()
 
     def _progress(self, event: Event, data: dict[str, Any]) -> None:
-        text = self._status.text(data)
+        self._status.data = data
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=data["done"], text=text)
-        elif self._status.due() or data["done"] == data["total"]:
-            left = self._status.left(data)
-            self._line(event, f"{data['done']}/{data['total']} clips  {text}{left}")
+            self._bar.update(self._task, completed=data["done"], text=self._status.rates())
 
     def _epoch(self, event: Event, data: dict[str, Any]) -> None:
         fold = data.get("fold")
         total = self._status.total
+        self._status.data = {"done": self._status.data["done"] + 1}
         every = max(1, total // MOST_EPOCH_LINES)
         if data["epoch"] % every and data["epoch"] != 1:
             return
@@ -108,10 +120,12 @@ class Console:
 
     def _skip(self, event: Event, data: dict[str, Any]) -> None:
         self._stop_bar()
+        self._current = None
         self._line(event, f"nothing to do: complete and unchanged ({_counts(event, data)})")
 
     def _done(self, event: Event, data: dict[str, Any]) -> None:
         self._stop_bar()
+        self._current = None
         parts = [_counts(event, data)]
         if data.get("x_real_time"):
             parts.append(f"{data['clips_per_s']:.1f} clips/s, {data['x_real_time']:.0f}x real time")
@@ -122,6 +136,7 @@ class Console:
         self._line(event, "done: " + ", ".join(parts))
 
     def _line(self, event: Event, text: str) -> None:
+        self._told = time.monotonic()
         name = "" if event.name == event.job else f" {event.name}"
         clock = datetime.now(UTC).strftime("%H:%M:%S")
         self._out.print(
@@ -193,34 +208,32 @@ def _cell(estimate: dict[str, Any] | None) -> str:
 
 
 class _Status:
-    """How fast a job goes, from its own events."""
+    """How far and how fast a job goes, from its own events."""
 
-    def __init__(self, total: int = 0, done: int = 0) -> None:
+    def __init__(self, job: str = "", total: int = 0, done: int = 0) -> None:
         self.total = total
+        self.unit = "epochs" if job == "train" else "clips"
+        self.data: dict[str, Any] = {"done": done}
         self._before = done
-        self._started = self._told = time.monotonic()
+        self._started = time.monotonic()
 
-    def due(self) -> bool:
-        """Whether a status line is due; asking resets the clock."""
-        now = time.monotonic()
-        if now - self._told < STATUS_EVERY_S:
-            return False
-        self._told = now
-        return True
+    @property
+    def _seconds(self) -> float:
+        return max(time.monotonic() - self._started, 1e-6)
 
-    def _rate(self, data: dict[str, Any]) -> float:
-        seconds = max(time.monotonic() - self._started, 1e-6)
-        return float((data["done"] - self._before) / seconds)
+    def rates(self) -> str:
+        """Clips (or epochs) per second, times real time, failures."""
+        text = f"{(self.data['done'] - self._before) / self._seconds:.1f} {self.unit}/s"
+        if self.data.get("media_s"):
+            text += f"  {self.data['media_s'] / self._seconds:.0f}x real time"
+        return text + (f"  {self.data['failures']} failures" if self.data.get("failures") else "")
 
-    def text(self, data: dict[str, Any]) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-6)
-        text = f"{self._rate(data):.1f} clips/s"
-        if data.get("media_s"):
-            text += f"  {data['media_s'] / seconds:.0f}x real time"
-        return text + (f"  {data['failures']} failures" if data.get("failures") else "")
-
-    def left(self, data: dict[str, Any]) -> str:
-        rate = self._rate(data)
-        if not rate or data["done"] >= data["total"]:
-            return ""
-        return f"  {(data['total'] - data['done']) / rate:.0f} s left"
+    def text(self) -> str:
+        """One status line."""
+        if not self.total:
+            return f"{self._seconds:.0f} s"
+        done = self.data["done"]
+        if done == self._before:
+            return f"{done}/{self.total} {self.unit}  starting, {self._seconds:.0f} s"
+        left = (self.total - done) * self._seconds / (done - self._before)
+        return f"{done}/{self.total} {self.unit}  {self.rates()}  {left:.0f} s left"

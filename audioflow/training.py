@@ -1,10 +1,12 @@
 """Training a head on clip vectors, in plain torch: the one loop that everything uses.
 
-Shapes: N clips, D width of their vectors, C classes, B clips of a global batch. With several workers,
-each takes its share of every global batch and weighs its loss so that the averaged gradient is that of
-the whole batch: one worker and many take the same steps.
+Shapes: N clips, D width of their vectors, C classes, B clips of a global batch. With several
+workers, each takes its share of every global batch and weighs its loss so that the averaged
+gradient is that of the whole batch: one worker and many take the same steps (dropout apart).
 """
 
+import copy
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -98,7 +100,7 @@ def fit(
         optimizer.load_state_dict(resume.optimizer)
     for epoch in range(len(state.records) + 1, section.epochs + 1):
         started = time.perf_counter()
-        torch.manual_seed(section.seed * 1_000_003 + epoch * 1_009 + workers.rank)
+        torch.manual_seed((section.seed * 1_000_003 + epoch * 1_009 + workers.rank) % 2**63)
         wrapped.train()
         order = epoch_order(len(train), section.seed, epoch)
         total = 0.0
@@ -106,10 +108,10 @@ def fit(
             total += _step(wrapped, optimizer, batch, task)
         record = _record(model, val, epoch, total / len(train), section, started)
         state.records.append(record)
-        state.model, state.optimizer = _copy(model.state_dict()), optimizer.state_dict()
-        if better(
-            record, state.records[state.best_epoch - 1] if state.best_epoch else None, section
-        ):
+        state.model = _copy(model.state_dict())
+        state.optimizer = copy.deepcopy(optimizer.state_dict())
+        best = state.records[state.best_epoch - 1] if state.best_epoch else None
+        if better(record, best, section):
             state.best, state.best_epoch = state.model, epoch
         on_epoch(record, state)
     return state
@@ -117,12 +119,13 @@ def fit(
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """The order of the clips in one epoch, the same on every worker."""
-    generator = torch.Generator().manual_seed(seed * 7_919 + epoch)
+    generator = torch.Generator().manual_seed((seed * 7_919 + epoch) % 2**63)
     return torch.randperm(count, generator=generator)
 
 
 def class_weights(targets_N: NDArray[np.int64], rule: str, num_classes: int) -> Tensor:
-    """(C,) weight of each class in the loss: 1, or inverse to its frequency with mean 1 over clips."""
+    """(C,) weight of each class in the loss: 1 (`none`), or inverse to the class's frequency with
+    mean 1 over clips (`balanced`)."""
     if rule == "none":
         return torch.ones(num_classes)
     counts = np.bincount(targets_N, minlength=num_classes).astype(np.float64)
@@ -155,7 +158,9 @@ class _Task:
     def of(
         cls, model: nn.Module, train: ClipSet, section: TrainSection, workers: Workers
     ) -> "_Task":
-        num_classes = int(list(model.parameters())[-1].shape[0])
+        model.eval()
+        with torch.inference_mode():
+            num_classes = model(torch.from_numpy(train.vectors[:1])).shape[1]
         return cls(
             torch.from_numpy(train.vectors),
             torch.from_numpy(train.targets),
@@ -227,6 +232,7 @@ def better(record: EpochRecord, best: EpochRecord | None, section: TrainSection)
 
 def _quality(record: EpochRecord, section: TrainSection) -> tuple[float, float]:
     loss = record.train_loss if record.val_loss is None else record.val_loss
+    loss = math.inf if math.isnan(loss) else loss
     if section.select == "val_loss" or section.select not in record.metrics:
         return -loss, 0.0
     return record.metrics[section.select], -loss

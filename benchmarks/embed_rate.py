@@ -1,10 +1,10 @@
-"""How close `embed` comes to what decoding and the backbones alone allow, on this machine, in one run.
+"""How close `embed` comes to what decoding and the backbones alone allow, in one run.
 
     python benchmarks/embed_rate.py [COPIES]
 
-Takes the demo corpus (made first if need be), hard-links it COPIES times (default 10), and prints the
-rate of one decoder child, of each backbone on one thread, and of the whole job with and without its
-start. Rates are media seconds per second ("x real time").
+Takes the demo corpus (made first if need be), hard-links it COPIES times (default 10), and prints
+the rate of one decoder child, of each backbone on one thread, and of the whole job with and without
+its start. Rates are media seconds per second ("x real time").
 """
 
 import json

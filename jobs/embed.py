@@ -1,4 +1,4 @@
-"""The job `embed`, for `ray job submit --working-dir . -- python jobs/embed.py RECIPE [section.key=value ...]`."""
+"""The job `embed`, to submit: `ray job submit --working-dir . -- python jobs/embed.py RECIPE`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The job `fuse`, for `ray job submit --working-dir . -- python jobs/fuse.py RECIPE [section.key=value ...]`."""
+"""The job `fuse`, to submit: `ray job submit --working-dir . -- python jobs/fuse.py RECIPE`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The job `manifest`, for `ray job submit --working-dir . -- python jobs/manifest.py RECIPE [section.key=value ...]`."""
+"""The job `manifest`: `ray job submit --working-dir . -- python jobs/manifest.py RECIPE`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The job `report`, for `ray job submit --working-dir . -- python jobs/report.py RECIPE [section.key=value ...]`."""
+"""The job `report`, to submit: `ray job submit --working-dir . -- python jobs/report.py RECIPE`."""
 
 import sys
 from pathlib import Path

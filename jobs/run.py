@@ -1,4 +1,4 @@
-"""The job `run`, for `ray job submit --working-dir . -- python jobs/run.py RECIPE [section.key=value ...]`."""
+"""The job `run`, to submit: `ray job submit --working-dir . -- python jobs/run.py RECIPE`."""
 
 import sys
 from pathlib import Path

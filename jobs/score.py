@@ -1,4 +1,4 @@
-"""The job `score`, for `ray job submit --working-dir . -- python jobs/score.py RECIPE [section.key=value ...]`."""
+"""The job `score`, to submit: `ray job submit --working-dir . -- python jobs/score.py RECIPE`."""
 
 import sys
 from pathlib import Path

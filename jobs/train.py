@@ -1,4 +1,4 @@
-"""The job `train`, for `ray job submit --working-dir . -- python jobs/train.py RECIPE [section.key=value ...]`."""
+"""The job `train`, to submit: `ray job submit --working-dir . -- python jobs/train.py RECIPE`."""
 
 import sys
 from pathlib import Path

@@ -12,7 +12,7 @@ FOLDER = "tensorboard"
 
 
 class Board:
-    """Writes scalars as they come; for a bucket, in a temporary folder that is uploaded at the end."""
+    """Writes scalars as they come; for a bucket, into a temporary folder, uploaded at the end."""
 
     def __init__(self, head: Folder) -> None:
         self._target = head / FOLDER

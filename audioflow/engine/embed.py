@@ -1,8 +1,8 @@
 """The job `embed`: media -> embeddings, on Ray Data.
 
 One row is one shard of clips. A decode task fetches and decodes its recordings once; the row then
-passes the actor pools of all backbones, each of which writes its own shard; what comes out at the end
-is a handful of receipts. Tables whose shard is already committed are left alone.
+passes the actor pools of all backbones, each of which writes its own shard; what comes out at the
+end is a handful of receipts. Tables whose shard is already committed are left alone.
 """
 
 import json
@@ -212,8 +212,8 @@ def _pipeline(
     except RayError as error:
         if "ExecutionTimeout" in type(error).__name__:
             raise StalledError(
-                f"no shard moved for {section.stall_timeout_s:g} s (embed.stall_timeout_s); what is "
-                "committed stays, run the same command again to go on"
+                f"no shard moved for {section.stall_timeout_s:g} s (embed.stall_timeout_s); what "
+                "is committed stays, run the same command again to go on"
             ) from error
         raise
 
@@ -262,7 +262,7 @@ def _finish(
     )
     if rows + failures != parent.rows:
         raise AssertionError(
-            f"{plan.spec.table}: {rows} rows and {failures} failures are not the {parent.rows} clips"
+            f"{plan.spec.table}: {rows} rows and {failures} failures for {parent.rows} clips"
         )
     header = Header(
         kind="embeddings",
@@ -291,8 +291,8 @@ def _check_failures(headers: Sequence[Header], allowed: float) -> None:
             for header in over
         )
         raise TooManyFailures(
-            f"{told}; embed.max_failed_share allows {allowed:.0%}. The tables are complete: see their "
-            "failures/, mend the files and run again, or raise embed.max_failed_share"
+            f"{told}; embed.max_failed_share allows {allowed:.0%}. The tables are complete: see "
+            "their failures/, mend the files and run again, or raise embed.max_failed_share"
         )
 
 

@@ -1,4 +1,4 @@
-"""The decode task of the job `embed`. It imports no torch, so that its workers start fast and stay small."""
+"""The decode task of the job `embed`; without torch, so that its workers start fast, stay small."""
 
 import json
 from collections.abc import Mapping

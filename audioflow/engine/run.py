@@ -20,8 +20,8 @@ _JOB_FOLDER = "/runtime_resources/working_dir_files/"
 def home() -> str:
     """The folder that relative paths of a recipe are taken from.
 
-    `$AUDIOFLOW_HOME` where it is set; else the current folder. Inside a job sent with `ray job submit`
-    the current folder is a throw-away copy on each node, so there it is `~/audioflow`.
+    `$AUDIOFLOW_HOME` where it is set, else the current folder. Inside a job sent with
+    `ray job submit` the current folder is a throw-away copy, so there it is `~/audioflow`.
     """
     if os.environ.get("AUDIOFLOW_HOME"):
         return str(Path(os.environ["AUDIOFLOW_HOME"]).expanduser().resolve())
@@ -37,7 +37,7 @@ def output_url(path: str) -> str:
 
 
 def input_url(path: str) -> str:
-    """A path of the recipe that is read: below the current folder where it is there, else as written."""
+    """A path of the recipe that is read: in the current folder if it is there, else as written."""
     if not is_local(path) or path.startswith("file://"):
         return path
     here = Path(path).expanduser().absolute()
@@ -95,8 +95,8 @@ def refuse_lost_shards(table: Table, names: Sequence[str]) -> None:
     lost = sorted(set(names) - table.committed())
     if lost:
         raise TableError(
-            f"{table.folder.url}: {len(lost)} of {len(names)} shards that workers wrote are not there, "
-            f"{lost[0]} for one; run_dir has to be a place that all nodes see, such as s3:// or a "
+            f"{table.folder.url}: {len(lost)} of {len(names)} shards that workers wrote are not "
+            f"there, {lost[0]} for one; run_dir has to be a place that all nodes see, such as s3:// or a "
             "shared file system"
         )
 

@@ -119,8 +119,8 @@ def _refuse_other_vectors(run: Run, name: str, embeddings: Header, head: Header)
     bundle = HeadBundle.load(folder / f"fold-{folds[0]}" if folds else folder)
     if bundle.spec.embeddings != embeddings.settings["vectors"]:
         raise TableError(
-            f"head {name!r} was trained on vectors of fingerprint {bundle.spec.embeddings}, "
-            f"embeddings/{embeddings.name} has {embeddings.settings['vectors']}; train the head again"
+            f"head {name!r} was trained on vectors of fingerprint "
+            f"{bundle.spec.embeddings}, embeddings/{embeddings.name} has {embeddings.settings['vectors']}; train the head again"
         )
 
 

@@ -1,4 +1,4 @@
-"""The Ray a run uses: one that is there is joined and never stopped, else a local one is started."""
+"""The Ray of a run: one that is there is joined and never stopped, else a local one is started."""
 
 import contextlib
 import logging
@@ -23,7 +23,7 @@ _QUIET = ("ray.data", "ray.train", "ray.tune", "ray")
 
 
 def set_auth_mode() -> None:
-    """Settle how this process authenticates before it joins a Ray, unless the user has settled it.
+    """Settle how this process authenticates to a Ray that it joins, unless the user has.
 
     A cluster started without a mode uses a token where the user has one and none elsewhere; a client
     has to say the same to be let in.
@@ -34,7 +34,7 @@ def set_auth_mode() -> None:
 
 
 class Session:
-    """A lazy connection: nothing starts before `ensure`, and `close` ends only what was started here."""
+    """A lazy connection: `ensure` makes it, `close` ends only what was started here."""
 
     def __init__(self, section: RaySection) -> None:
         self._section = section
@@ -64,7 +64,7 @@ class Session:
 
     def _connect(self) -> None:
         address = self._section.address
-        # How often a training run looks after its workers; each report of an epoch waits for a look.
+        # How often training looks after its workers; each report of an epoch waits for a look.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         # Only this driver's own lines on the terminal; the workers' go to Ray's log folder as ever.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

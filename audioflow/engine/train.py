@@ -1,4 +1,4 @@
-"""The job `train`: a head per system, by Ray Train; cross-validated heads, one per fold, as Ray tasks."""
+"""The job `train`: a head per system, by Ray Train; with folds, one head per fold, as Ray tasks."""
 
 import contextlib
 import threading
@@ -220,7 +220,7 @@ def _cause(error: BaseException) -> BaseException:
 
 @contextlib.contextmanager
 def _epochs(run: Run, task: TrainTask) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Somewhere for workers to send epoch records; they are told and put on the board as they come."""
+    """Where workers send epoch records; they are told and put on the board as they come."""
     queue = Queue(actor_options={"num_cpus": 0})
     ended = threading.Event()
     board = Board(run.head(task.system).folder)

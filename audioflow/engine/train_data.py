@@ -1,4 +1,4 @@
-"""Vectors and targets for training: an embeddings table pooled per clip, joined to the manifest by id."""
+"""Vectors and targets for training: embeddings pooled per clip, joined to the manifest by id."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +63,8 @@ def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
         if not ids:
             raise InputError(
                 f"system {task.system!r}: no clip of the split {split} has an embedding in "
-                f"{task.embeddings_url}; see its failures/, or give manifest.splits a share for {split}"
+                f"{task.embeddings_url}; see its failures/, or give manifest.splits a share "
+                f"for {split}"
             )
         targets = target_indices(ids, [labels[clip_id] for clip_id in ids], task.classes)
         sets[split] = ClipSet(np.stack([vectors[clip_id] for clip_id in ids]), targets)

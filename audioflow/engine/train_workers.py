@@ -1,4 +1,4 @@
-"""What runs on the workers of the job `train`: the loop of Ray Train, and one fold as a plain task."""
+"""What runs on the workers of the job `train`: the loop of Ray Train, and a fold as a task."""
 
 import json
 import tempfile
@@ -86,7 +86,7 @@ def fit_fold(task: TrainTask, tell: Callable[[dict[str, Any]], None]) -> dict[st
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """The loop of every Ray Train worker. All ranks report; rank 0 brings a checkpoint when needed."""
+    """The loop of every Ray Train worker. All ranks report, rank 0 with a checkpoint when due."""
     task: TrainTask = config["task"]
     context = ray.train.get_context()
     torch.set_num_threads(1)

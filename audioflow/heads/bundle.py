@@ -73,8 +73,8 @@ class HeadBundle:
                 raise ValueError(f"normalise.* have other shapes than ({spec.width},)")
         except (RuntimeError, KeyError, ValueError) as error:
             raise TableError(
-                f"the weights of head {spec.system!r} do not fit a {spec.head['name']} head of width "
-                f"{spec.width} and {len(spec.classes)} classes: {error}"
+                f"the weights of head {spec.system!r} do not fit a {spec.head['name']} head of "
+                f"width {spec.width} and {len(spec.classes)} classes: {error}"
             ) from error
         self._module.eval()
 
@@ -97,7 +97,9 @@ class HeadBundle:
             )
         try:
             return cls(HeadSpec(**data), weights)
-        except (TypeError, KeyError, ValueError, TableError, UnknownPlugin) as error:
+        except UnknownPlugin as error:
+            raise TableError(f"the head bundle {folder.url} cannot be used: {error}") from error
+        except (TypeError, KeyError, ValueError, TableError) as error:
             raise _damaged(folder, error) from error
 
     def save(self, folder: Folder, epochs: Sequence[Mapping[str, Any]]) -> None:
