@@ -22,7 +22,7 @@ MAX_SEED = 2**32 - 1
 class PluginChoice(Settings):
     """A plug-in by name, with that plug-in's own settings beside the name."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
 
     name: str
 
@@ -50,7 +50,7 @@ class RaySection(Settings):
 class ManifestSection(Settings):
     """Where the clips come from; the reader's own settings stand beside these keys."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
 
     reader: str
     splits: SplitsSection = SplitsSection(train=0.6, val=0.2, test=0.2)
@@ -78,7 +78,7 @@ class ManifestSection(Settings):
 class BackboneChoice(Settings):
     """One embeddings table: `name` is the backbone, by default the key of this entry."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
 
     name: str | None = None
     actors: int | None = Field(None, ge=1)
@@ -155,7 +155,7 @@ class ScoreSection(Settings):
 class FuseSection(Settings):
     """One fused system; the rule's own settings stand beside these keys."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
 
     systems: list[str] = Field(min_length=2)
     rule: str = "weighted"

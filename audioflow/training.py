@@ -100,7 +100,7 @@ def fit(
         optimizer.load_state_dict(resume.optimizer)
     for epoch in range(len(state.records) + 1, section.epochs + 1):
         started = time.perf_counter()
-        torch.manual_seed((section.seed * 1_000_003 + epoch * 1_009 + workers.rank) % 2**63)
+        torch.manual_seed(section.seed * 1_000_003 + epoch * 1_009 + workers.rank)
         wrapped.train()
         order = epoch_order(len(train), section.seed, epoch)
         total = 0.0
@@ -119,7 +119,7 @@ def fit(
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """The order of the clips in one epoch, the same on every worker."""
-    generator = torch.Generator().manual_seed((seed * 7_919 + epoch) % 2**63)
+    generator = torch.Generator().manual_seed(seed * 7_919 + epoch)
     return torch.randperm(count, generator=generator)
 
 

@@ -96,8 +96,8 @@ def refuse_lost_shards(table: Table, names: Sequence[str]) -> None:
     if lost:
         raise TableError(
             f"{table.folder.url}: {len(lost)} of {len(names)} shards that workers wrote are not "
-            f"there, {lost[0]} for one; run_dir has to be a place that all nodes see, such as s3:// or a "
-            "shared file system"
+            f"there, {lost[0]} for one; run_dir has to be a place that all nodes see, such as "
+            "s3:// or a shared file system"
         )
 
 

@@ -120,7 +120,8 @@ def _refuse_other_vectors(run: Run, name: str, embeddings: Header, head: Header)
     if bundle.spec.embeddings != embeddings.settings["vectors"]:
         raise TableError(
             f"head {name!r} was trained on vectors of fingerprint "
-            f"{bundle.spec.embeddings}, embeddings/{embeddings.name} has {embeddings.settings['vectors']}; train the head again"
+            f"{bundle.spec.embeddings}, embeddings/{embeddings.name} has "
+            f"{embeddings.settings['vectors']}; train the head again"
         )
 
 

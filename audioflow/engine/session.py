@@ -25,8 +25,8 @@ _QUIET = ("ray.data", "ray.train", "ray.tune", "ray")
 def set_auth_mode() -> None:
     """Settle how this process authenticates to a Ray that it joins, unless the user has.
 
-    A cluster started without a mode uses a token where the user has one and none elsewhere; a client
-    has to say the same to be let in.
+    A cluster started without a mode uses a token where the user has one, and none elsewhere; a
+    client has to say the same to be let in.
     """
     token = Path("~/.ray/auth_token").expanduser()
     has_token = token.exists() or bool(os.environ.get("RAY_AUTH_TOKEN"))

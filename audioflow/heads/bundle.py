@@ -72,9 +72,10 @@ class HeadBundle:
             if self._mean.shape != (spec.width,) or self._std.shape != (spec.width,):
                 raise ValueError(f"normalise.* have other shapes than ({spec.width},)")
         except (RuntimeError, KeyError, ValueError) as error:
+            why = " ".join(str(error).split())
             raise TableError(
                 f"the weights of head {spec.system!r} do not fit a {spec.head['name']} head of "
-                f"width {spec.width} and {len(spec.classes)} classes: {error}"
+                f"width {spec.width} and {len(spec.classes)} classes: {why}"
             ) from error
         self._module.eval()
 

@@ -36,6 +36,7 @@ class Place:
         """Run the installed command to its end."""
         done = subprocess.run(
             [BIN / "audioflow", *arguments],
+            check=False,
             cwd=ROOT,
             env=self.environment(),
             capture_output=True,
@@ -58,6 +59,7 @@ class Cluster:
         """`ray job submit --working-dir . -- ENTRYPOINT` from the project's folder."""
         return subprocess.run(
             [BIN / "ray", "job", "submit", "--working-dir", ".", "--", *entrypoint],
+            check=False,
             cwd=ROOT,
             env=self.place.environment(RAY_ADDRESS=self.dashboard),
             capture_output=True,

@@ -270,6 +270,7 @@ def test_spans_come_from_their_columns(tmp_path: Path) -> None:
 def test_spans_that_differ_little_have_ids_of_their_own() -> None:
     assert clip_id("a.wav", 1234.567, 1.0) == "a.wav@1234.567+1"
     assert clip_id("a.wav", 1234.5678901, 1.0) != clip_id("a.wav", 1234.5678902, 1.0)
+    assert clip_id("a.wav", None, 1234.5678) == "a.wav@0+1234.5678"
     assert clip_id("a.wav", 0.1 + 0.2, None) == "a.wav@0.3"
 
 

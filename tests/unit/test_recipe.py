@@ -662,6 +662,10 @@ report: {}
         ("run_dir=a\x07", "run_dir: 'a\\x07' is not YAML: the character '\\x07' may not stand"),
         ("run_dir=\udcff", "run_dir: '\\udcff' is not YAML: the character '\\udcff' may not"),
         ("ray={num_cpus: 1, num_cpus: 2}", "ray.num_cpus: stands twice"),
+        (
+            "systems.video={backbone: color, head: liner}",
+            "systems.video.head: head 'liner' does not exist",
+        ),
         ("systems.vidoe.train.lr=1", "systems.vidoe.backbone: is missing"),
     ],
 )

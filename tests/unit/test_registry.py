@@ -1,6 +1,7 @@
 """Plug-ins by name."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 from pydantic import Field, ValidationError
@@ -58,6 +59,15 @@ def test_a_plugin_whose_package_is_not_installed_says_which() -> None:
 def test_a_broken_import_inside_audioflow_is_a_bug_and_stays_one() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         GREETERS.load("broken")
+
+
+def test_a_missing_module_without_a_name_stays_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vague_plugin.py").write_text("raise ModuleNotFoundError('something is missing')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="something is missing"):
+        Registry("greeter", {"vague": "vague_plugin:Vague"}).load("vague")
 
 
 def test_names_are_sorted() -> None:

@@ -117,8 +117,10 @@ def test_what_another_process_changed_is_seen(url: str, tmp_path: Path) -> None:
     assert not folder.exists("b")
     elsewhere = Folder(folder.url.replace("caching://", "memory://"))
     elsewhere.write("b", b"")
-    assert folder.exists("b")
     assert folder.names() == ["a", "b"]
+    elsewhere.write("c", b"")
+    assert folder.exists("c")
+    elsewhere.remove("c")
     elsewhere.write("c", b"")
     assert [file.relative for file in find_files(folder.url)] == ["a", "b", "c"]
     elsewhere.remove_all()

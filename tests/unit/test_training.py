@@ -1,4 +1,4 @@
-"""The training loop: what it reaches, what it keeps, and that workers and resumption change nothing."""
+"""The training loop: what it reaches and keeps; workers and resumption change nothing."""
 
 import copy
 import multiprocessing as mp
@@ -86,7 +86,7 @@ def test_losses_and_metrics_are_those_of_the_parameters_that_are_kept():
     logits = model(torch.from_numpy(val.vectors))
     record = state.records[0]
     loss = F.cross_entropy(logits, torch.from_numpy(val.targets))
-    assert record.val_loss == pytest.approx(float(loss), rel=1e-5)
+    assert record.val_loss == pytest.approx(loss.item(), rel=1e-5)
     predicted = logits.argmax(dim=1).numpy()
     assert record.metrics["val_accuracy"] == pytest.approx((predicted == val.targets).mean())
 
@@ -138,7 +138,7 @@ def test_balanced_weights_are_inverse_to_frequency_with_mean_one_over_clips():
     weights = class_weights(targets, "balanced", 4)
     assert weights[:3].tolist() == pytest.approx([10 / (3 * 6), 10 / (3 * 3), 10 / 3])
     assert weights[targets].mean() == pytest.approx(1.0)
-    assert np.isfinite(weights[3])  # no clip, no matter
+    assert weights[3].isfinite()  # no clip, no matter
     assert class_weights(targets, "none", 4).tolist() == [1.0] * 4
 
 
@@ -224,7 +224,7 @@ def test_a_seed_gives_the_same_run_and_another_seed_another():
     assert not same(first.model, other.model)
 
 
-@pytest.mark.parametrize("seed", [0, -5, 2**62])
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
 def test_every_seed_that_a_recipe_may_have_works(seed):
     assert len(run(head(), section(seed=seed, epochs=1)).records) == 1
 
