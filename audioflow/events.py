@@ -22,6 +22,21 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one pass over the training split came to; losses are mean cross-entropies in nats.
+
+    `metrics` are those on `val`: `val_accuracy`, `val_macro_f1`. Without `val`, `val_loss` is None.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+    metrics: dict[str, float]
+    lr: float
+    seconds: float
+
+
 Listener = Callable[[Event], None]
 
 

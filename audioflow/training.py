@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audioflow.events import EpochRecord
 from audioflow.recipe import TrainSection
 
 
@@ -30,18 +31,6 @@ class ClipSet:
 
     def __len__(self) -> int:
         return len(self.targets)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch came to; losses are means of cross-entropy in nats."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float | None
-    metrics: dict[str, float]
-    lr: float
-    seconds: float
 
 
 @dataclass

@@ -8,17 +8,7 @@ from typing import Any
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One pass over the training split; `metrics` are keyed `val_accuracy`, `val_macro_f1`, ..."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float | None
-    metrics: dict[str, float]
-    lr: float
-    seconds: float
+from audioflow.events import EpochRecord
 
 
 @dataclass(frozen=True)

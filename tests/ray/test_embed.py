@@ -82,9 +82,9 @@ def test_other_settings_make_another_table_and_leave_no_old_shard(make_run) -> N
     run = make_run()
     before, first = shard_times(run, "acoustic"), rows_by_id(run, "acoustic")
     backbones = {
-        "acoustic": {"patch_s": 0.5, "hop_s": 0.25},
+        "acoustic": {"patch_s": 0.5, "hop_s": 0.2},
         "color": {"num_frames": 4},
-        "short": {"name": "acoustic", "patch_s": 0.5, "hop_s": 0.5},
+        "short": {"name": "acoustic", "patch_s": 0.5, "hop_s": 0.4},
     }
     embed_section = {"backbones": backbones, "clips_per_shard": 6, "max_failed_share": 0.5}
     other = make_run(sections={"embed": embed_section})
@@ -93,7 +93,7 @@ def test_other_settings_make_another_table_and_leave_no_old_shard(make_run) -> N
     second, short = rows_by_id(other, "acoustic"), rows_by_id(other, "short")
     assert first.keys() == second.keys() == short.keys()
     clip = next(iter(second))
-    assert second[clip]["patch_start_s"][:3] == [0.0, 0.25, 0.5]
+    assert second[clip]["patch_start_s"][:3] == [0.0, 0.2, 0.4]
     assert np.allclose(second[clip]["embedding"][::2], short[clip]["embedding"], atol=1e-4)
     skipped = [event.name for event in other.listener if event.kind == "skip"]
     assert skipped == ["color"]

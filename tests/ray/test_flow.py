@@ -2,8 +2,10 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score
 
@@ -12,7 +14,7 @@ from audioflow.engine.run import Run
 from audioflow.errors import InputError, RecipeError, TableError
 from audioflow.heads.bundle import HeadBundle
 from audioflow.scores import score_matrix
-from audioflow.tables import Table
+from audioflow.tables import MANIFEST_SCHEMA, Table
 
 
 def accuracy(table: Table, split: str = "test") -> float:
@@ -109,17 +111,25 @@ def test_a_head_does_not_score_vectors_made_otherwise(make_run) -> None:
 
 
 def test_a_layer_that_the_backbone_lacks_is_named(make_run) -> None:
-    run = make_run("systems.audio.layer=pool5")
-    with pytest.raises(
-        RecipeError, match=r"systems.audio.layer: 'pool5' is not a layer of acoustic"
-    ):
-        run_job("train", run)
+    with pytest.raises(RecipeError, match=r"systems.audio.layer: 'pool5' is not a layer of"):
+        make_run("systems.audio.layer=pool5")
 
 
 def test_a_system_without_a_val_clip_is_refused(make_run) -> None:
-    run = make_run("manifest.splits={train: 0.6, test: 0.4}")
-    run_job("manifest", run)
-    run_job("embed", run)
+    with pytest.raises(RecipeError, match="gives no clips to 'val'"):
+        make_run("manifest.splits={train: 0.6, test: 0.4}")
+
+
+def test_a_split_whose_clips_all_failed_is_named(make_run) -> None:
+    run = make_run("systems.audio.train.epochs=3")
+    table = run.manifest()
+    rows = table.read().to_pylist()
+    failed = set(run.embeddings("acoustic").read_failures()["clip_id"].to_pylist())
+    for row in rows:
+        row["split"] = "val" if row["clip_id"] in failed else "train"
+    old = table.complete_header()
+    receipt = table.commit(old.shards[0].name, pa.Table.from_pylist(rows, MANIFEST_SCHEMA))
+    table.finish(replace(old, shards=[receipt], fingerprint="other"))
     with pytest.raises(InputError, match="no clip of the split val has an embedding"):
         run_job("train", run)
 
