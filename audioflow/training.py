@@ -222,7 +222,7 @@ def better(record: EpochRecord, best: EpochRecord | None, section: TrainSection)
 def _quality(record: EpochRecord, section: TrainSection) -> tuple[float, float]:
     loss = record.train_loss if record.val_loss is None else record.val_loss
     loss = math.inf if math.isnan(loss) else loss
-    if section.select == "val_loss" or section.select not in record.metrics:
+    if section.select not in record.metrics:  # val_loss, or no clip to validate on
         return -loss, 0.0
     return record.metrics[section.select], -loss
 

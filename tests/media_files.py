@@ -95,6 +95,7 @@ def write_media(
     cover: bool = False,
     container: str | None = None,
     options: dict[str, str] | None = None,
+    audio_options: dict[str, str] | None = None,
 ) -> Path:
     """A media file with a sound track, a video track, cover art, or several of them."""
     with av.open(str(path), "w", format=container, options=options or {}) as out:
@@ -104,7 +105,7 @@ def write_media(
             if rotation:
                 tracks[0][0].set_display_rotation(rotation)
         if sound_CN is not None:
-            tracks.append(_sound_track(out, sound_CN, audio, rate, sound_from_s))
+            tracks.append(_sound_track(out, sound_CN, audio, rate, sound_from_s, audio_options))
         if cover:
             picture = out.add_stream("mjpeg", rate=1)
             picture.width, picture.height, picture.pix_fmt = 64, 64, "yuvj420p"
@@ -133,10 +134,10 @@ def _video_track(out, frames, codec, fps, from_s, frame_pts):
     return stream, pieces
 
 
-def _sound_track(out, sound_CN, codec, rate, from_s):
+def _sound_track(out, sound_CN, codec, rate, from_s, options):
     planar = {"pcm_s16le": "s16", "flac": "s16", "libopus": "flt", "wavpack": "fltp"}
     layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(sound_CN)]
-    stream = out.add_stream(codec, rate=rate, layout=layout)
+    stream = out.add_stream(codec, rate=rate, layout=layout, options=options or {})
     if codec == "vorbis":
         stream.codec_context.options = {"strict": "experimental"}
     kind = planar.get(codec, "fltp")

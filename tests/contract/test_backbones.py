@@ -191,6 +191,22 @@ def test_the_size_of_a_batch_changes_nothing(backbone, size):
             assert np.allclose(one.layers[name], other.layers[name], rtol=1e-5, atol=1e-5)
 
 
+def test_no_batch_of_patches_is_larger_than_the_limit():
+    backbone = BACKBONES.build("acoustic", {})
+    sizes: list[int] = []
+
+    class Spy:
+        input, layers = backbone.input, backbone.layers
+
+        def embed(self, inputs):
+            sizes.append(len(inputs))
+            return backbone.embed(inputs)
+
+    found = run(Spy(), clips(backbone, [2.2, 3.5, 1.0]), patches_per_batch=4)
+    assert max(sizes) == 4
+    assert sum(sizes) == sum(len(clip.patch_start_s) for clip in found)
+
+
 def test_no_clip_and_only_failures_give_what_came(backbone):
     lost = MediaError("empty", "0 bytes")
     assert run(backbone, []) == []

@@ -141,6 +141,11 @@ def test_every_number_is_that_of_an_independent_formula(waveform):
     assert found == pytest.approx(expected, rel=2e-3, abs=2e-2)
 
 
+def test_every_crossing_is_counted_once():
+    found = described(noise())
+    assert found["crossings"] == pytest.approx(levels(noise())[:, 1].mean(), abs=1e-6)
+
+
 def test_mfcc_are_those_of_torchaudio():
     waveform = torch.from_numpy(noise()).float() / 32767.0
     transform = torchaudio.transforms.MFCC(

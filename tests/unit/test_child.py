@@ -242,6 +242,7 @@ def start_parent(tmp_path: Path, body: str, guard: bool = True) -> subprocess.Po
     )
     return subprocess.Popen(
         [sys.executable, script],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -258,17 +259,19 @@ print(pid, multiprocessing.forkserver._forkserver._forkserver_pid, flush=True)
 
 @pytest.mark.parametrize(
     "then",
-    ["input()", "child._call(600, 1, Wanted(), tasks.hang_deaf)"],
+    ["sys.stdin.read()", "child._call(600, 1, Wanted(), tasks.hang_deaf)"],
     ids=["idle", "busy"],
 )
 def test_child_and_server_end_when_the_parent_is_killed(tmp_path, then):
-    parent = start_parent(tmp_path, BUSY + then)
-    pids = [int(word) for word in parent.stdout.readline().split()]
-    assert len(pids) == 2, parent.stderr.read()
-    assert not any(gone(pid) for pid in pids)
-    parent.kill()
-    parent.communicate()
-    assert wait_until(lambda: all(gone(pid) for pid in pids)), pids
+    with start_parent(tmp_path, BUSY + then) as parent:
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert len(pids) == 2, parent.stderr.read()
+        assert not any(gone(pid) for pid in pids)
+        parent.kill()
+    left = [] if wait_until(lambda: all(gone(pid) for pid in pids)) else pids
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
 
 
 def test_a_program_that_forgets_to_close_ends_and_leaves_nothing(tmp_path):

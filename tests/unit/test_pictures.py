@@ -273,6 +273,13 @@ def test_nonsense_time_stamps_give_way_to_the_frame_rate(tmp_path, only_pyav, mo
     assert found.duration_s == pytest.approx(2.0, abs=0.02)
 
 
+def test_a_video_that_claims_a_frame_in_half_a_day_is_not_believed(tmp_path):
+    path = write_media(tmp_path / "a.mp4", frames=numbered_frames(2), frame_pts=[0, 40_000_000])
+    found = read(path)
+    assert frame_numbers(found.frames) == [0, 1]
+    assert found.duration_s < 1
+
+
 # decord against PyAV
 
 

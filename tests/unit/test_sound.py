@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from audioflow.errors import MediaError
+from audioflow.media.container import open_media
 from audioflow.media.decode import Wanted, decode_recording
-from audioflow.media.sound import Sound, Span
+from audioflow.media.sound import Sound, Span, read_sound
 from audioflow.media.spans import claimed_coverage
 from tests.media_files import (
     RATE,
@@ -288,9 +289,9 @@ def test_a_file_cut_short_says_so_by_its_coverage(tmp_path, name):
 @pytest.mark.parametrize("claim", [0, 0x7FFFFFFF - 36, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF - 36])
 def test_a_wav_whose_writer_did_not_know_its_length_is_whole(tmp_path, claim):
     path = tmp_path / "a.wav"
-    path.write_bytes(wav_bytes(tone(seconds=2.0), claim=claim))
+    path.write_bytes(wav_bytes(tone(seconds=20.0), claim=claim))
     sound = decode(path)
-    assert (len(sound.waveforms[RATE]), sound.coverage) == (2 * RATE, 1.0)
+    assert (len(sound.waveforms[RATE]), sound.coverage) == (20 * RATE, 1.0)
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.aac"])
@@ -302,22 +303,45 @@ def test_a_duration_guessed_from_the_bit_rate_of_a_quiet_start_is_not_believed(t
         sound_CN=sound,
         audio="libmp3lame" if name == "a.mp3" else "aac",
         container="mp3" if name == "a.mp3" else "adts",
-        options={"write_xing": "0", "b": "160k"} if name == "a.mp3" else None,
+        options={"write_xing": "0"} if name == "a.mp3" else None,
+        audio_options={"abr": "1", "b": "200k"} if name == "a.mp3" else None,
     )
     assert decode(path).coverage == 1.0
 
 
-def test_an_mp4_that_claims_two_days_is_not_believed(tmp_path):
-    path = write_media(tmp_path / "a.mp4", sound_CN=tone(seconds=2.0), audio="aac")
+def test_a_file_that_claims_four_days_is_not_believed(tmp_path):
+    path = write_media(tmp_path / "a.mka", sound_CN=tone(seconds=2.0), audio="aac")
     data = path.read_bytes()
-    place = data.index(b"mdhd") + 4 + 4 + 8  # version and flags, two times, then the time scale
-    scale = int.from_bytes(data[place : place + 4], "big")
-    for box, at in ((b"mdhd", 16), (b"mvhd", 16), (b"tkhd", 20)):
-        unit = scale if box == b"mdhd" else 1000
-        begin = data.index(box) + 4 + at
-        data = data[:begin] + min(172_800 * unit, 2**32 - 2).to_bytes(4, "big") + data[begin + 4 :]
-    path.write_bytes(data)
+    begin = data.index(b"00:00:02.")
+    path.write_bytes(data[:begin] + b"99:59:59." + data[begin + 9 :])
     assert decode(path).coverage == 1.0
+    path.write_bytes(data[:begin] + b"00:00:08." + data[begin + 9 :])
+    assert decode(path).coverage == pytest.approx(0.25, abs=0.01)
+
+
+class Overshooting:
+    """A container whose jumps land behind their target, as with a wrong index."""
+
+    def __init__(self, container):
+        self._container = container
+        self.jumps = 0
+
+    def __getattr__(self, name):
+        return getattr(self._container, name)
+
+    def seek(self, target, *, stream):
+        self.jumps += 1
+        self._container.seek(target + 100_000 if target else 0, stream=stream)
+
+
+def test_a_jump_that_lands_behind_its_target_is_taken_back(tmp_path):
+    path = write_wav(tmp_path / "a.wav", ramp(40.0, 8_000), 8_000)
+    full = whole(path, 8_000)
+    with open_media(str(path)) as container:
+        jumping = Overshooting(container)
+        (sound,) = read_sound(jumping, [Span(25.0, 1.0)], [8_000], 600.0)
+    assert jumping.jumps == 2
+    assert np.array_equal(sound.waveforms[8_000], full[200_000:208_000])
 
 
 # Files that give nothing

@@ -24,6 +24,15 @@ from audioflow.training import (
 from tests.unit.training_workers import first_step, make_model
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads only get in each other's way on matrices this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def blobs(count: int = 60, classes: int = 3, width: int = 4, seed: int = 0, spread=0.3) -> ClipSet:
     """Clips around one corner per class: separable for a small spread."""
     generator = np.random.default_rng(seed)
@@ -122,6 +131,18 @@ def test_a_learning_rate_of_zero_changes_nothing():
     state = run(model, section(lr=0.0, weight_decay=0.1, label_smoothing=0.1))
     assert same(dict(before), state.best)
     assert state.best_epoch == 1
+
+
+def test_dropout_is_on_in_every_step_and_off_in_validation():
+    modes: list[tuple[bool, int]] = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, vectors):
+            modes.append((self.training, len(vectors)))
+            return super().forward(vectors)
+
+    run(Watched(4, 3), section(epochs=3, batch_size=48), train=blobs(90), val=blobs(50))
+    assert modes[1:] == [(True, 48), (True, 42), (False, 50)] * 3
 
 
 def test_label_smoothing_and_weight_decay_have_an_effect():
