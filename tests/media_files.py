@@ -118,7 +118,10 @@ def write_media(
 
 
 def _video_track(out, frames, codec, fps, from_s, frame_pts):
-    quality = {"libx264": {"crf": "12", "g": "8"}, "libvpx": {"crf": "10", "b": "2M"}}
+    quality = {
+        "libx264": {"crf": "12", "g": "8", "preset": "veryfast"},
+        "libvpx": {"crf": "10", "b": "2M"},
+    }
     stream = out.add_stream(codec, rate=fps, options=quality.get(codec, {}))
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = "yuv420p"

@@ -57,10 +57,8 @@ def embed(run: Run) -> list[Header]:
     shards = plan_shards(manifest.read(), section.clips_per_shard)
     plans, headers = [], []
     for name, choice in section.backbones.items():
-        old = run.embeddings(name).header()
-        plan = _plan(run, name, choice, section, shards)
-        if old and old.fingerprint == plan.fingerprint and old.parents == _parents(parent):
-            run.skipped(JOB, name, old)
+        plan = _plan(run, name, choice, parent, shards)
+        if old := run.unchanged(JOB, name, run.embeddings(name), plan.fingerprint):
             headers.append(old)
         else:
             plans.append(plan)
@@ -91,9 +89,11 @@ def _plan(
     run: Run,
     name: str,
     choice: BackboneChoice,
-    section: EmbedSection,
+    manifest: Header,
     shards: Sequence[Shard],
 ) -> Plan:
+    section = run.recipe.embed
+    assert section is not None
     key = embeddings_key(choice, name, section)
     names = tuple(shard.name(key) for shard in shards)
     table = run.embeddings(name)
@@ -106,7 +106,7 @@ def _plan(
         choice.num_gpus,
     )
     settings = _settings(choice, name, section)
-    return Plan(spec, key, names, fingerprint(key, names), settings, choice)
+    return Plan(spec, key, names, fingerprint(key, names, _parents(manifest)), settings, choice)
 
 
 def _parents(manifest: Header) -> dict[str, str]:

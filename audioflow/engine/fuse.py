@@ -33,9 +33,7 @@ def _fuse(run: Run, name: str, section: FuseSection) -> Header:
     settings = section.model_dump(mode="json")
     key = fingerprint("fused", SCHEMA_VERSION, name, parents, settings)
     table = run.scores(name)
-    old = table.header()
-    if old and old.fingerprint == key:
-        run.skipped(JOB, name, old)
+    if old := run.unchanged(JOB, name, table, key):
         return old
     watch = Watch()
     run.tell(JOB, "start", name, total=max(header.rows for header in headers.values()), done=0)

@@ -18,9 +18,7 @@ def make_manifest(run: Run) -> Header:
     rows = build_manifest(reader.read(resolve), section, reader.source)
     key = manifest_fingerprint(rows)
     table = run.manifest()
-    old = table.header()
-    if old and old.fingerprint == key:
-        run.skipped(JOB, JOB, old)
+    if old := run.unchanged(JOB, JOB, table, key):
         return old
     name = f"00000-{key[:12]}"
     table.open_for([name])

@@ -38,9 +38,7 @@ def make_report(run: Run) -> Header:
     parents = {name: header.fingerprint for name, (_, header) in tables.items()}
     key = fingerprint("report", REVISION, parents, section.model_dump(mode="json"))
     target = run.report()
-    old = target.header()
-    if old and old.fingerprint == key:
-        run.skipped(JOB, JOB, old)
+    if old := run.unchanged(JOB, JOB, target, key):
         return old
     run.tell(JOB, "start", JOB)
     data = _data(run, tables)

@@ -81,9 +81,13 @@ class Run:
         """Send one event to the listener."""
         self.listener(Event(job, kind, name, data))
 
-    def skipped(self, job: str, name: str, header: Header) -> None:
-        """Tell that a table is complete and its fingerprint unchanged."""
-        self.tell(job, "skip", name, rows=header.rows, failures=header.failures)
+    def unchanged(self, job: str, name: str, table: Table, fingerprint: str) -> Header | None:
+        """The header of a table that is complete with this fingerprint (told), else None."""
+        old = table.header()
+        if old is None or old.fingerprint != fingerprint:
+            return None
+        self.tell(job, "skip", name, rows=old.rows, failures=old.failures)
+        return old
 
     def finished(self, job: str, name: str, header: Header) -> None:
         """Tell that a table was finished now."""

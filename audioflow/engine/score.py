@@ -65,9 +65,7 @@ def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSect
     }
     key = fingerprint("scores", SCHEMA_VERSION, parents, section.splits)
     table = run.scores(name)
-    old = table.header()
-    if old and old.fingerprint == key:
-        run.skipped(JOB, name, old)
+    if old := run.unchanged(JOB, name, table, key):
         return old
     watch = Watch()
     rows = manifest.read()

@@ -61,9 +61,7 @@ def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, d
 def _train_system(run: Run, name: str, system: SystemSection) -> Header:
     key, parents = head_fingerprint(run, name, system)
     table = run.head(name)
-    old = table.header()
-    if old and old.fingerprint == key:
-        run.skipped(JOB, name, old)
+    if old := run.unchanged(JOB, name, table, key):
         return old
     watch = Watch()
     task = _task(run, name, system)

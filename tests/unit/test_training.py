@@ -21,7 +21,7 @@ from audioflow.training import (
     fit,
     normalisation,
 )
-from tests.unit.training_workers import first_step, make_model
+from tests.unit.training_workers import make_model, train_as_worker
 
 
 @pytest.fixture(autouse=True)
@@ -309,26 +309,18 @@ def test_the_mean_of_the_workers_gradients_is_that_of_one_worker(count, clips, r
 
 
 def test_two_ddp_workers_take_the_steps_of_one(tmp_path):
-    """Two real processes over gloo: 21 clips in batches of 8, 8 and 5; then an empty share."""
-    for clips, batch_size in ((21, 8), (9, 8)):
-        train = blobs(clips, seed=1, spread=1.0)
-        options = section(epochs=3, batch_size=batch_size, class_weights="balanced").model_dump()
-        context = mp.get_context("spawn")
-        with context.Pool(2) as pool:
-            store = str(tmp_path / f"store-{clips}")
-            jobs = [
-                pool.apply_async(
-                    first_step, (rank, 2, store, train.vectors, train.targets, options)
-                )
-                for rank in range(2)
-            ]
-            ranks = [job.get(timeout=120) for job in jobs]
-        model = make_model()
-        alone = run(model, TrainSection(**options), train=train, val=train)
-        for parameters, losses in ranks:
-            for name, value in parameters.items():
-                assert torch.allclose(torch.from_numpy(value), alone.model[name], atol=1e-5)
-            assert losses == pytest.approx([r.val_loss for r in alone.records], abs=1e-5)
+    """Two real processes over gloo. 15 clips in batches of 7, 7 and 1: uneven and empty shares."""
+    train = blobs(15, seed=1, spread=1.0)
+    options = section(epochs=3, batch_size=7, class_weights="balanced").model_dump()
+    given = (2, str(tmp_path / "store"), train.vectors, train.targets, options)
+    with mp.get_context("spawn").Pool(2) as pool:
+        jobs = [pool.apply_async(train_as_worker, (rank, *given)) for rank in range(2)]
+        ranks = [job.get(timeout=120) for job in jobs]
+    alone = run(make_model(), TrainSection(**options), train=train, val=train)
+    for parameters, losses in ranks:
+        for name, value in parameters.items():
+            assert torch.allclose(torch.from_numpy(value), alone.model[name], atol=1e-5)
+        assert losses == pytest.approx([r.val_loss for r in alone.records], abs=1e-5)
 
 
 # Normalisation

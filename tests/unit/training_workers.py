@@ -15,7 +15,7 @@ def make_model(width: int = 4, classes: int = 3) -> nn.Module:
     return nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, classes))
 
 
-def first_step(
+def train_as_worker(
     rank: int, count: int, store: str, vectors: np.ndarray, targets: np.ndarray, options: dict
 ) -> tuple[dict[str, np.ndarray], list[float]]:
     """Train with DDP; the parameters at the end, and the validation loss of every epoch."""
