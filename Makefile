@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := $(BIN)/audioflow run configs/demo.yaml
 
-.PHONY: demo test lint types format clean help
+.PHONY: demo test lint types format lock clean help
 
 help:
 	@echo "make demo    set up, make a small corpus, run the whole flow, say where the report is"
@@ -38,10 +38,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# After a dependency of pyproject.toml changed; needs `uv` on the PATH.
-requirements.lock: ;
-lock:
-	uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o requirements.lock
+# After a dependency of pyproject.toml changed.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o requirements.lock
 
 clean:
 	rm -rf runs data/demo

@@ -132,7 +132,6 @@ class TrainSection(Settings):
     select: Literal["val_loss", "val_accuracy", "val_macro_f1"] = "val_loss"
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0)
-    num_gpus: float = Field(0.0, ge=0)
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
 

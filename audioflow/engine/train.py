@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from audioflow.engine.run import Run, Watch
 from audioflow.engine.train_data import (
     TrainTask,
     build_pooling,
-    clip_sets,
+    check_splits,
     folds_of,
     is_cross_validated,
 )
 from audioflow.engine.train_workers import (
-    bundle_weights,
     fit_fold,
-    load_state,
+    load_result,
     train_loop,
 )
 from audioflow.errors import AudioflowError, Fault, RecipeError
@@ -35,7 +34,6 @@ from audioflow.recipe import SystemSection
 from audioflow.registry import nearest
 from audioflow.storage import Folder
 from audioflow.tables import SCHEMA_VERSION, Header, fingerprint, package_versions
-from audioflow.training import normalisation
 
 JOB = "train"
 
@@ -150,9 +148,7 @@ def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str)
 
 def _fit_folds(run: Run, task: TrainTask, folds: Sequence[str]) -> list[dict[str, Any]]:
     cpus = task.section.train.cpus_per_worker
-    remote = ray.remote(num_cpus=cpus, num_gpus=task.section.train.num_gpus, max_retries=2)(
-        fit_fold
-    )
+    remote = ray.remote(num_cpus=cpus, max_retries=2)(fit_fold)
     with _epochs(run, task) as tell:
         pending = [remote.remote(replace(task, fold=fold), tell) for fold in folds]
         try:
@@ -167,21 +163,17 @@ def _fit_folds(run: Run, task: TrainTask, folds: Sequence[str]) -> list[dict[str
 def _fit_distributed(run: Run, task: TrainTask, key: str) -> dict[str, Any]:
     """One head by DDP over the recipe's number of workers; resumes where an earlier run stopped."""
     section = task.section.train
-    sets = clip_sets(task)  # before any worker starts, so that a fault of the input is told at once
-    resources = {"CPU": section.cpus_per_worker}
-    if section.num_gpus:
-        resources["GPU"] = section.num_gpus
+    check_splits(task)  # before any worker starts, so that a fault of the input is told at once
     storage = run.folder / "train"
     name = f"{task.system}-{key[:12]}"
     with _epochs(run, task) as tell:
         trainer = TorchTrainer(
             train_loop,
             train_loop_config={"task": task, "tell": tell},
-            torch_config=TorchConfig(backend="nccl" if section.num_gpus else "gloo"),
+            torch_config=TorchConfig(backend="gloo"),
             scaling_config=ScalingConfig(
                 num_workers=section.workers,
-                use_gpu=section.num_gpus > 0,
-                resources_per_worker=resources,
+                resources_per_worker={"CPU": section.cpus_per_worker},
             ),
             run_config=RunConfig(
                 name=name,
@@ -195,15 +187,9 @@ def _fit_distributed(run: Run, task: TrainTask, key: str) -> dict[str, Any]:
         except RayError as error:
             raise _cause(error) from error
     with result.checkpoint.as_directory() as folder:
-        state = load_state(Path(folder))
+        found = load_result(Path(folder))
     (storage / name).remove_all()
-    mean, std = normalisation(sets["train"].vectors)
-    return {
-        "weights": bundle_weights(state.best, mean, std),
-        "records": [asdict(record) for record in state.records],
-        "best_epoch": state.best_epoch,
-        "clips": {split: len(clips) for split, clips in sets.items()},
-    }
+    return found
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -1,6 +1,6 @@
 """Vectors and targets for training: embeddings pooled per clip, joined to the manifest by id."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,21 +54,37 @@ def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
     Raises `InputError` where one of the two is empty.
     """
     vectors = pooled_vectors(task)
-    manifest = Table(Folder(task.manifest_url)).read(["clip_id", "labels", "split", "fold"])
-    parts = _parts(manifest.to_pydict(), task.fold)
+    manifest = Table(Folder(task.manifest_url)).read(["clip_id", "labels"])
     labels = dict(zip(manifest["clip_id"].to_pylist(), manifest["labels"].to_pylist(), strict=True))
     sets = {}
+    for split, ids in _split_ids(task, vectors.keys()).items():
+        targets = target_indices(ids, [labels[clip_id] for clip_id in ids], task.classes)
+        sets[split] = ClipSet(np.stack([vectors[clip_id] for clip_id in ids]), targets)
+    return sets
+
+
+def check_splits(task: TrainTask) -> None:
+    """Raise `InputError` where no `train` or no `val` clip has an embedding; reads ids only."""
+    ids: set[str] = set()
+    for _, rows in Table(Folder(task.embeddings_url)).shards(["clip_id"]):
+        ids.update(rows["clip_id"].to_pylist())
+    _split_ids(task, ids)
+
+
+def _split_ids(task: TrainTask, embedded: Container[str]) -> dict[str, list[str]]:
+    manifest = Table(Folder(task.manifest_url)).read(["clip_id", "split", "fold"])
+    parts = _parts(manifest.to_pydict(), task.fold)
+    found = {}
     for split in ("train", "val"):
-        ids = [clip_id for clip_id, part in parts.items() if part == split and clip_id in vectors]
+        ids = [clip_id for clip_id, part in parts.items() if part == split and clip_id in embedded]
         if not ids:
             raise InputError(
                 f"system {task.system!r}: no clip of the split {split} has an embedding in "
                 f"{task.embeddings_url}; see its failures/, or give manifest.splits a share "
                 f"for {split}"
             )
-        targets = target_indices(ids, [labels[clip_id] for clip_id in ids], task.classes)
-        sets[split] = ClipSet(np.stack([vectors[clip_id] for clip_id in ids]), targets)
-    return sets
+        found[split] = ids
+    return found
 
 
 def _parts(manifest: Mapping[str, list[Any]], fold: str | None) -> dict[str, str]:

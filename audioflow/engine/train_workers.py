@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from audioflow.training import (
     ClipSet,
     EpochRecord,
     FitState,
-    OnEpoch,
     Workers,
     fit,
     normalisation,
@@ -29,6 +28,8 @@ STATE = "state.json"
 BEST = "best.safetensors"
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.pt"
+RESULT = "result.json"
+HEAD_WEIGHTS = "head.safetensors"
 
 
 def head_module(task: TrainTask) -> nn.Module:
@@ -41,31 +42,30 @@ def head_module(task: TrainTask) -> nn.Module:
     return module
 
 
-def fit_task(
-    task: TrainTask,
-    on_epoch: OnEpoch,
-    workers: Workers | None = None,
-    resume: FitState | None = None,
-) -> dict[str, Any]:
-    """Train one head; returns its weights (head and normalisation) and how it went."""
-    sets = clip_sets(task)
-    mean, std = normalisation(sets["train"].vectors)
-    train, val = (_normalised(sets[split], mean, std) for split in ("train", "val"))
-    state = fit(
-        head_module(task),
-        train,
-        val,
-        task.section.train,
-        on_epoch=on_epoch,
-        workers=workers,
-        resume=resume,
-    )
-    return {
-        "weights": bundle_weights(state.best, mean, std),
-        "records": [asdict(record) for record in state.records],
-        "best_epoch": state.best_epoch,
-        "clips": {split: len(clips) for split, clips in sets.items()},
-    }
+@dataclass(frozen=True)
+class Prepared:
+    """What a task trains on: normalised clips, and what normalised them."""
+
+    train: ClipSet
+    val: ClipSet
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, task: TrainTask) -> "Prepared":
+        sets = clip_sets(task)
+        mean, std = normalisation(sets["train"].vectors)
+        train, val = (_normalised(sets[split], mean, std) for split in ("train", "val"))
+        return cls(train, val, mean, std)
+
+    def result(self, state: FitState) -> dict[str, Any]:
+        """The trained head: its weights with the normalisation, and how it went."""
+        return {
+            "weights": bundle_weights(state.best, self.mean, self.std),
+            "records": [asdict(record) for record in state.records],
+            "best_epoch": state.best_epoch,
+            "clips": {"train": len(self.train), "val": len(self.val)},
+        }
 
 
 def bundle_weights(best: dict[str, Tensor], mean: Tensor, std: Tensor) -> dict[str, Tensor]:
@@ -82,21 +82,28 @@ def _normalised(clips: ClipSet, mean: Tensor, std: Tensor) -> ClipSet:
 def fit_fold(task: TrainTask, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """One fold, in a plain Ray task."""
     torch.set_num_threads(1)
-    return fit_task(task, lambda record, _: tell({"fold": task.fold, **asdict(record)}))
+    data = Prepared.of(task)
+
+    def on_epoch(record: EpochRecord, state: FitState) -> None:
+        tell({"fold": task.fold, **asdict(record)})
+
+    module, section = head_module(task), task.section.train
+    return data.result(fit(module, data.train, data.val, section, on_epoch=on_epoch))
 
 
 def train_loop(config: dict[str, Any]) -> None:
     """The loop of every Ray Train worker. All ranks report, rank 0 with a checkpoint when due."""
     task: TrainTask = config["task"]
+    section = task.section.train
     context = ray.train.get_context()
     torch.set_num_threads(1)
+    data = Prepared.of(task)
     workers = Workers(context.get_world_rank(), context.get_world_size(), _wrap(context))
-    last = task.section.train.epochs
 
     def on_epoch(record: EpochRecord, state: FitState) -> None:
         metrics: dict[str, Any] = {"epoch": record.epoch, "train_loss": record.train_loss}
         metrics |= {"val_loss": record.val_loss, "lr": record.lr, **record.metrics}
-        due = record.epoch in (state.best_epoch, last) or record.epoch % 10 == 0
+        due = record.epoch in (state.best_epoch, section.epochs) or record.epoch % 10 == 0
         if workers.rank == 0:
             config["tell"](asdict(record))
         if workers.rank != 0 or not due:
@@ -104,9 +111,19 @@ def train_loop(config: dict[str, Any]) -> None:
             return
         with tempfile.TemporaryDirectory() as folder:
             save_state(Path(folder), state)
+            save_result(Path(folder), data.result(state))
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    fit_task(task, on_epoch, workers, _resumed())
+    module = head_module(task)
+    fit(
+        module,
+        data.train,
+        data.val,
+        section,
+        on_epoch=on_epoch,
+        workers=workers,
+        resume=_resumed(),
+    )
 
 
 def _wrap(context: Any) -> Callable[[nn.Module], nn.Module]:
@@ -142,3 +159,16 @@ def load_state(folder: Path) -> FitState:
         best_epoch=data["best_epoch"],
         records=[EpochRecord(**record) for record in data["records"]],
     )
+
+
+def save_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write what the driver needs of a trained head, so that it reads no vectors itself."""
+    save_file(result["weights"], str(folder / HEAD_WEIGHTS))
+    told = {key: value for key, value in result.items() if key != "weights"}
+    (folder / RESULT).write_text(json.dumps(told))
+
+
+def load_result(folder: Path) -> dict[str, Any]:
+    """Read what `save_result` wrote."""
+    told: dict[str, Any] = json.loads((folder / RESULT).read_text())
+    return told | {"weights": load_file(str(folder / HEAD_WEIGHTS))}
