@@ -4,7 +4,8 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -100,7 +101,7 @@ def _data(run: Run, tables: Tables) -> ReportData:
         systems=tuple(_systems(run, tables, manifest)),
         failures=tuple(failures[:MOST_FAILURES]),
         num_failures=len(failures),
-        failure_counts=_failure_counts(tables),
+        failure_counts=_failure_counts(failures),
         versions=package_versions() | {"python": platform.python_version()},
         fingerprints={path: header.fingerprint for path, (_, header) in tables.items()},
         machine=_machine(),
@@ -153,16 +154,12 @@ def _failures(tables: Tables) -> Iterator[FailureRow]:
                 yield FailureRow(table=path, uri=row["uri"] or "", **values)
 
 
-def _failure_counts(tables: Tables) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for path, (_, header) in tables.items():
-        counts: dict[str, int] = {}
-        for shard in header.shards:
-            for error, count in shard.errors.items():
-                counts[error] = counts.get(error, 0) + count
-        if counts:
-            found[path] = dict(sorted(counts.items()))
-    return found
+def _failure_counts(failures: Sequence[FailureRow]) -> dict[str, dict[str, int]]:
+    """Table -> error class -> clips."""
+    found: dict[str, Counter[str]] = {}
+    for failure in failures:
+        found.setdefault(failure.table, Counter())[failure.error] += 1
+    return {table: dict(sorted(counts.items())) for table, counts in found.items()}
 
 
 def _systems(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemScores]:
