@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from audioflow.embeddings import LayerRows
 from audioflow.errors import TableError
 from audioflow.heads import HEADS
 from audioflow.registry import UnknownPlugin
@@ -122,10 +121,6 @@ class HeadBundle:
             vectors = torch.from_numpy(np.array(vectors_ND, np.float32))
             logits: Tensor = self._module((vectors - self._mean) / self._std)
             return torch.softmax(logits, dim=1).numpy()
-
-    def score_rows(self, rows: LayerRows, pooling: Any) -> NDArray[np.float32]:
-        """Embedding rows of N clips -> scores (N, C)."""
-        return self.scores(pooling.pool(rows))
 
 
 def _damaged(folder: Folder, error: Exception) -> TableError:

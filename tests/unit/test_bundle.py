@@ -84,7 +84,7 @@ def test_rows_are_pooled_and_scored(folder):
     bundle = HeadBundle.load(folder)
     rows = LayerRows(["a", "b"], VECTORS, np.array([0, 4, 10]))
     pooled = np.stack([VECTORS[:4].mean(axis=0), VECTORS[4:].mean(axis=0)])
-    found = bundle.score_rows(rows, POOLINGS.build("mean", {}))
+    found = bundle.scores(POOLINGS.build("mean", {}).pool(rows))
     assert found == pytest.approx(bundle.scores(pooled), abs=1e-6)
 
 
