@@ -10,13 +10,14 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from audioflow import __version__
+from audioflow import __version__, cli_tools
 from audioflow.console import Console
 from audioflow.errors import AudioflowError, StoppedError
 from audioflow.recipe import JOBS, Plugins, Recipe
@@ -51,6 +52,10 @@ Overrides = Annotated[
 EventsOption = Annotated[
     str | None, typer.Option("--events", help="Also write progress as NDJSON to this file.")
 ]
+RetryOption = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Try the clips again that failed before, and only these."),
+]
 
 
 def _version(value: bool) -> None:
@@ -74,18 +79,37 @@ def plugins() -> Plugins:
     from audioflow.datasets import READERS
     from audioflow.fusion import FUSION_RULES
     from audioflow.heads import HEADS
+    from audioflow.media import DECODERS
     from audioflow.pooling import POOLINGS
 
-    return Plugins(READERS, BACKBONES, POOLINGS, HEADS, FUSION_RULES)
+    return Plugins(READERS, DECODERS, BACKBONES, POOLINGS, HEADS, FUSION_RULES)
 
 
-def run_command(job: str, path: str, overrides: Sequence[str], events: str | None) -> int:
+@dataclass(frozen=True)
+class Command:
+    """One job as it was asked for."""
+
+    job: str
+    recipe: str
+    overrides: Sequence[str] = ()
+    events: str | None = None
+    retry_failed: bool = False
+
+    @property
+    def text(self) -> str:
+        """As typed."""
+        retry = ["--retry-failed"] if self.retry_failed else []
+        return shlex.join(["audioflow", self.job, self.recipe, *self.overrides, *retry])
+
+
+def run_command(command: Command) -> int:
     """Do one job and return the exit code (DESIGN: 0, 1, 2, 3 or 4)."""
-    console = Console(events)
+    console = Console(command.events)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        recipe = load_recipe(path, overrides, plugins(), job)
-        _do(job, recipe, path, overrides, console)
+        recipe = load_recipe(command.recipe, command.overrides, plugins(), command.job)
+        console.hide(recipe.storage_options.secrets)
+        _do(command, recipe, console)
     except AudioflowError as error:
         console.error(str(error))
         return error.exit_code
@@ -97,15 +121,15 @@ def run_command(job: str, path: str, overrides: Sequence[str], events: str | Non
     return 0
 
 
-def _do(job: str, recipe: Recipe, path: str, overrides: Sequence[str], console: Console) -> None:
+def _do(command: Command, recipe: Recipe, console: Console) -> None:
     from audioflow.engine.flow import run_job
     from audioflow.engine.run import Run
 
-    command = shlex.join(["audioflow", job, path, *overrides])
-    run = Run(recipe, console, Path(path).read_text(encoding="utf-8"), command)
-    console.begin(job, run.folder.url)
-    run_job(job, run)
-    console.end(job, run)
+    text = Path(command.recipe).read_text(encoding="utf-8")
+    run = Run(recipe, console, text, command.text, command.retry_failed)
+    console.begin(command.job, run.folder.url)
+    run_job(command.job, run)
+    console.end(command.job, run)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -116,16 +140,25 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _add(job: str) -> None:
-    def command(
+    def plain(
         recipe: RecipeArgument, overrides: Overrides = None, events: EventsOption = None
     ) -> None:
-        raise typer.Exit(run_command(job, recipe, overrides or [], events))
+        raise typer.Exit(run_command(Command(job, recipe, overrides or [], events)))
 
-    app.command(job, help=HELP[job])(command)
+    def with_retry(
+        recipe: RecipeArgument,
+        overrides: Overrides = None,
+        events: EventsOption = None,
+        retry_failed: RetryOption = False,
+    ) -> None:
+        raise typer.Exit(run_command(Command(job, recipe, overrides or [], events, retry_failed)))
+
+    app.command(job, help=HELP[job])(with_retry if job in ("embed", "run") else plain)
 
 
 for _job in (*JOBS, "run"):
     _add(_job)
+cli_tools.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:

@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -13,6 +15,7 @@ from rich.table import Table as RichTable
 
 from audioflow.errors import InputError
 from audioflow.events import Event
+from audioflow.redaction import masked, masked_faults, masked_values
 
 STATUS_EVERY_S = 10.0
 MOST_EPOCH_LINES = 60
@@ -31,16 +34,25 @@ class Console:
         self._lock = threading.Lock()
         self._stream = _open(events)
         self._ended = threading.Event()
+        self._secrets: frozenset[str] = frozenset()
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Mask these in all that is shown from now on, beside those of urls and environment."""
+        self._secrets = frozenset(secrets)
+
+    def _masked(self, text: str) -> str:
+        return masked(text, self._secrets)
 
     def begin(self, job: str, run_dir: str) -> None:
         """Say what is about to run and where its tables lie."""
-        self._out.print(f"[bold]audioflow {job}[/bold]  {escape(run_dir)}")
+        self._out.print(f"[bold]audioflow {job}[/bold]  {escape(self._masked(run_dir))}")
         if not self._out.is_terminal:
             threading.Thread(target=self._keep_telling, daemon=True).start()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
+            event = replace(event, data=masked_values(event.data, self._secrets))
             if self._stream:
                 _write(self._stream, event)
             show = getattr(self, f"_{event.kind}")
@@ -50,7 +62,7 @@ class Console:
         """Show why the run ended; on standard error."""
         self._stop_bar()
         RichConsole(stderr=True, highlight=False, soft_wrap=True).print(
-            f"[red bold]error:[/red bold] {escape(message)}"
+            f"[red bold]error:[/red bold] {escape(self._masked(masked_faults(message)))}"
         )
 
     def end(self, job: str, run: Any) -> None:
@@ -62,7 +74,7 @@ class Console:
         table = _results(results)
         if table.row_count:
             self._out.print(table)
-        self._out.print(f"report: {escape(folder.file('index.html'))}")
+        self._out.print(f"report: {escape(self._masked(folder.file('index.html')))}")
 
     def close(self) -> None:
         """End the progress bar, the status lines and the event file."""
@@ -129,6 +141,8 @@ class Console:
         parts = [_counts(event, data)]
         if data.get("x_real_time"):
             parts.append(f"{data['clips_per_s']:.1f} clips/s, {data['x_real_time']:.0f}x real time")
+        if data.get("taken_over"):
+            parts.append(f"{data['clips']} clips embedded, {data['taken_over']} unchanged")
         if data.get("resumed"):
             parts.append(f"{data['resumed']} shards were done before")
         if "seconds" in data:

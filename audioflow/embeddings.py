@@ -3,7 +3,7 @@
 Shapes: P patches of a clip, D width of a layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,19 @@ class ClipEmbedding:
     patch_start_s: NDArray[np.float64]
     duration_s: float
     coverage: float
+    variant: int = 0
+
+
+def joined(parts: Sequence[ClipEmbedding]) -> ClipEmbedding:
+    """The embedding of a clip that came in parts; its length and coverage are those of the last."""
+    if len(parts) == 1:
+        return parts[0]
+    layers = {
+        name: np.concatenate([part.layers[name] for part in parts]) for name in parts[0].layers
+    }
+    starts = np.concatenate([part.patch_start_s for part in parts])
+    last = parts[-1]
+    return ClipEmbedding(layers, starts, last.duration_s, last.coverage, last.variant)
 
 
 def embedding_rows(
@@ -29,7 +42,7 @@ def embedding_rows(
     """Rows of an embeddings table; `layers` are names and widths."""
     columns = {
         "clip_id": pa.array(clip_ids, pa.string()),
-        "variant": pa.array([0] * len(clips), pa.int32()),
+        "variant": pa.array([clip.variant for clip in clips], pa.int32()),
         "duration_s": pa.array([clip.duration_s for clip in clips], pa.float64()),
         "coverage": pa.array([clip.coverage for clip in clips], pa.float32()),
         "patch_start_s": pa.array(
@@ -47,6 +60,25 @@ def _list_column(matrices: Sequence[NDArray[np.float32]], width: int) -> pa.Arra
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), width)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), vectors)
+
+
+def clips_of(rows: pa.Table, layers: Iterable[str]) -> list[tuple[str, ClipEmbedding]]:
+    """The rows of an embeddings table (or shard) as clip ids with their embeddings."""
+    matrices = {name: layer_rows(rows, name) for name in layers}
+    columns = rows.select(["clip_id", "variant", "duration_s", "coverage", "patch_start_s"])
+    return [
+        (
+            row["clip_id"],
+            ClipEmbedding(
+                {name: matrix.clip(index) for name, matrix in matrices.items()},
+                np.asarray(row["patch_start_s"], np.float64),
+                row["duration_s"],
+                row["coverage"],
+                row["variant"],
+            ),
+        )
+        for index, row in enumerate(columns.to_pylist())
+    ]
 
 
 @dataclass(frozen=True)

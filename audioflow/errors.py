@@ -113,19 +113,27 @@ class StalledError(AudioflowError):
     """Nothing moved for longer than the limit; the state on disk can be resumed."""
 
 
+class LostWorkersError(AudioflowError):
+    """Workers or nodes were lost more often than they are replaced; the state can be resumed."""
+
+
 class StoppedError(AudioflowError):
     """A person or the system asked the job to stop; the state on disk can be resumed."""
 
 
 class MediaError(AudioflowError):
-    """A clip or recording gave no result: `error`, one of `ERROR_CLASSES`, because of `reason`."""
+    """A clip or recording gave no result: `error`, one of `ERROR_CLASSES`, because of `reason`.
 
-    def __init__(self, error: str, reason: str) -> None:
+    `attempts` is how often it was tried, where a store was slow or away.
+    """
+
+    def __init__(self, error: str, reason: str, attempts: int = 1) -> None:
         if error not in ERROR_CLASSES:
             raise ValueError(f"error class {error!r} is not one of {', '.join(ERROR_CLASSES)}")
         self.error = error
         self.reason = reason
+        self.attempts = attempts
         super().__init__(f"{error}: {reason}")
 
-    def __reduce__(self) -> tuple[type["MediaError"], tuple[str, str]]:
-        return MediaError, (self.error, self.reason)
+    def __reduce__(self) -> tuple[type["MediaError"], tuple[str, str, int]]:
+        return MediaError, (self.error, self.reason, self.attempts)

@@ -3,10 +3,21 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from audioflow.errors import InputError
-from audioflow.storage import access_errors, cause, filesystem, is_local, local_path, path_url
+from audioflow.redaction import masked
+from audioflow.retries import TABLES, AccessFailed, cause, retried
+from audioflow.stores import (
+    NO_OPTIONS,
+    StorageOptions,
+    filesystem,
+    is_local,
+    local_path,
+    path_url,
+    refuse_option,
+)
 
 
 @dataclass(frozen=True)
@@ -22,31 +33,41 @@ class FoundFile:
     version: str
 
 
-def find_files(root: str) -> list[FoundFile]:
+def find_files(root: str, options: StorageOptions = NO_OPTIONS) -> list[FoundFile]:
     """All files under `root`, sorted within each folder; hidden files and folders are left out.
 
     Links are followed, but not into a folder that the link is in. In `relative`, a name that is not
     valid UTF-8 is percent-encoded. Raises `InputError` when the root is missing, is no folder or
     cannot be listed.
     """
-    return _find_local(local_path(root)) if is_local(root) else _find_remote(root)
+    return _find_local(local_path(root)) if is_local(root) else _find_remote(root, options)
 
 
-def _find_remote(root: str) -> list[FoundFile]:
-    fs, path = filesystem(root)
-    try:
+def _find_remote(root: str, options: StorageOptions) -> list[FoundFile]:
+    told = masked(root, options.secrets)
+
+    def find() -> tuple[str, dict[str, Any]]:
+        fs, path = filesystem(root, options, listing=True)
         fs.invalidate_cache()
         entries = fs.find(path, detail=True)
-        missing = not entries and not fs.exists(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{root} does not exist") from error
-    except access_errors() as error:
-        raise InputError(f"{root} cannot be listed: {cause(error)}") from error
-    if missing:
-        raise InputError(f"{root} does not exist, or nothing is in it")
+        if not entries:
+            fs.info(path)  # raises where the root itself is not there
+        return path, entries
+
+    try:
+        path, entries = retried(find, TABLES)
+    except AccessFailed as failed:
+        if failed.nature == "not_found":
+            problem = f"does not exist{failed.after}, or nothing is in it"
+        else:
+            problem = f"cannot be listed{failed.after}: {cause(failed.error)}"
+        raise InputError(f"{told} {masked(problem, options.secrets)}") from failed.error
+    except TypeError as error:
+        refuse_option(root, options, error)
+        raise
     path = path.rstrip("/")
     if path in entries:
-        raise InputError(f"{root} is a file, a folder was expected")
+        raise InputError(f"{told} is a file, a folder was expected")
     scheme = root.split("://", 1)[0]
     found = []
     for name, entry in sorted(entries.items()):

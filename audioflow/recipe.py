@@ -8,11 +8,21 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from audioflow.errors import shown
+from audioflow.recipe_augment import AugmentSection
 from audioflow.recipe_splits import Split, SplitsSection
+from audioflow.redaction import OPTIONS_KEY, misplaced_masked
 from audioflow.registry import Registry, Settings
+from audioflow.stores import StorageOptions, option_faults
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 JOBS = ("manifest", "embed", "train", "score", "fuse", "report")
@@ -106,12 +116,17 @@ class EmbedSection(Settings):
     backbones: dict[str, BackboneChoice] = Field(min_length=1)
     clips_per_shard: int = Field(32, ge=1, le=4096)
     decode_cpus: float = Field(1.0, gt=0)
+    decoder: str = "pyav"
     decode_timeout_s: float = Field(60.0, gt=0)
     decode_memory_gb: float = Field(4.0, ge=0.5)
-    max_duration_s: float = Field(600.0, gt=0)
+    sound_track: int | None = Field(None, ge=0)
+    video_track: int | None = Field(None, ge=0)
+    max_duration_s: float = Field(14_400.0, gt=0)
     min_coverage: float = Field(0.9, ge=0, le=1)
     max_failed_share: float = Field(0.05, ge=0, le=1)
+    give_up_after: int = Field(32, ge=1)
     stall_timeout_s: float = Field(600.0, gt=0)
+    augment: AugmentSection | None = None
 
     @field_validator("backbones")
     @classmethod
@@ -175,17 +190,38 @@ class ReportSection(Settings):
     num_bootstrap: int = Field(1000, ge=0, le=100_000)
 
 
+def _storage(value: Any) -> StorageOptions:
+    if isinstance(value, StorageOptions):
+        return value
+    # What is wrong with it is told by `recipe_checks`: pydantic would quote the values.
+    return StorageOptions() if option_faults(value) else StorageOptions.of(value)
+
+
 class Recipe(Settings):
     """One experiment, top to bottom as the flow goes."""
 
     run_dir: str = Field(min_length=1)
     ray: RaySection = RaySection()
+    storage_options: Annotated[StorageOptions, PlainValidator(_storage)] = Field(
+        StorageOptions(), exclude=True
+    )
     manifest: ManifestSection
     embed: EmbedSection | None = None
     systems: dict[str, SystemSection] = Field(default_factory=dict)
     score: ScoreSection | None = None
     fuse: dict[str, FuseSection] = Field(default_factory=dict)
     report: ReportSection | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret_in_faults(cls, data: Any) -> Any:
+        """Storage options in a wrong place are a fault; its message would quote their values."""
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: value if key == OPTIONS_KEY else misplaced_masked(value, key)
+            for key, value in data.items()
+        }
 
     @field_validator("embed", "score", "report", mode="before")
     @classmethod
@@ -218,6 +254,7 @@ class Plugins:
     """The registries that a recipe's plug-in names are looked up in."""
 
     readers: Registry
+    decoders: Registry
     backbones: Registry
     poolings: Registry
     heads: Registry

@@ -22,7 +22,9 @@ from audioflow.recipe import (
 )
 from audioflow.recipe_faults import faults_of
 from audioflow.recipe_splits import SPLITS, SplitsSection
+from audioflow.redaction import OPTIONS_KEY, has_password, misplaced_masked
 from audioflow.registry import Registry, UnknownPlugin, nearest
+from audioflow.stores import option_faults
 
 Values = Mapping[str, Any]
 
@@ -43,6 +45,7 @@ def all_faults(data: Values, plugins: Plugins, job: str) -> list[Fault]:
     for use in _plugin_uses(data, plugins):
         faults += use.faults()
     faults += _backbone_faults(data, plugins) + _fusion_faults(data, plugins)
+    faults += _storage_faults(data) + _password_faults(data)
     return faults + _split_faults(data) + _section_faults(data, job)
 
 
@@ -82,7 +85,7 @@ class _Use:
         except UnknownPlugin as error:
             return [Fault(where, str(error), name)]
         try:
-            settings.model_validate_json(json.dumps(self.options), strict=True)
+            settings.model_validate_json(json.dumps(misplaced_masked(self.options)), strict=True)
         except ValidationError as error:
             return faults_of(error, settings, self.key, self.own_keys)
         return []
@@ -97,6 +100,8 @@ def _plugin_uses(data: Values, plugins: Plugins) -> Iterator[_Use]:
     manifest = _mapping(data, "manifest")
     own = tuple(ManifestSection.model_fields)
     yield _Use(("manifest",), plugins.readers, manifest, manifest.get("reader"), "reader", own)
+    decoder = _mapping(data, "embed").get("decoder")
+    yield _Use(("embed",), plugins.decoders, {}, decoder, "decoder")
     for table, values in _items(data, "embed", "backbones"):
         yield _backbone_use(table, values, plugins)
     for system, values in _items(data, "systems"):
@@ -210,6 +215,36 @@ def _split_faults(data: Values) -> list[Fault]:
             problem = f"{split!r} has no scores: see score.splits and manifest.splits"
             faults.append(Fault("report.split", problem, split, ", ".join(scored)))
     return faults
+
+
+def _storage_faults(data: Values) -> list[Fault]:
+    """Options of stores that have a wrong shape. Their values may be secrets and are not shown."""
+    return [
+        Fault(".".join((OPTIONS_KEY, *fault.key)), fault.problem, None, fault.allowed)
+        for fault in option_faults(data.get(OPTIONS_KEY, {}))
+    ]
+
+
+def _password_faults(data: Values) -> list[Fault]:
+    """Urls with a password in them: they would stand in every table and message."""
+    way_out = f"the url alone; key and secret in {OPTIONS_KEY} or in the environment"
+    return [
+        Fault(".".join(key), "is a url with a password in it", None, way_out)
+        for key, text in _texts(data, ())
+        if key[0] != OPTIONS_KEY and has_password(text)
+    ]
+
+
+def _texts(value: Any, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text of the recipe with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, (*key, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*key, str(index)))
 
 
 def _section_faults(data: Values, job: str) -> list[Fault]:

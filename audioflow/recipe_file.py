@@ -11,6 +11,7 @@ from audioflow.recipe import Plugins, Recipe
 from audioflow.recipe_checks import all_faults
 from audioflow.recipe_faults import faults_of
 from audioflow.recipe_yaml import COMMAND_LINE, Document, apply_override, read_document
+from audioflow.redaction import masked_fault
 
 
 def load_recipe(path: str, overrides: Sequence[str], plugins: Plugins, job: str = "run") -> Recipe:
@@ -31,7 +32,7 @@ def load_recipe(path: str, overrides: Sequence[str], plugins: Plugins, job: str 
         faults += faults_of(error, Recipe)
     faults += all_faults(document.data, plugins, job)
     if recipe is None or faults:
-        raise RecipeError(path, _placed(faults, document))
+        raise RecipeError(path, [masked_fault(fault) for fault in _placed(faults, document)])
     return recipe
 
 

@@ -1,160 +1,237 @@
-"""Folders and files on local disk or any object store that fsspec knows, with atomic writes.
-
-A *url* is a local path or `scheme://...`. A local path whose name is not valid UTF-8 travels as a
-percent-encoded `file://` url, so that every url can stand in a Parquet string column.
-"""
+"""Folders on local disk or in any object store that fsspec knows, with atomic writes."""
 
 import contextlib
+import errno
 import os
-import sys
-import tempfile
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from typing import TypeVar
 
-import fsspec
+from audioflow.downloads import local_copy  # noqa: F401  (who handles files finds all of it here)
+from audioflow.errors import AudioflowError, InputError, StorageError
+from audioflow.redaction import masked
+from audioflow.retries import (  # noqa: F401  (the same)
+    TABLES,
+    AccessFailed,
+    Retrying,
+    access_errors,
+    cause,
+    nature,
+    retried,
+)
+from audioflow.stores import (  # noqa: F401  (the same)
+    NO_OPTIONS,
+    StorageOptions,
+    filesystem,
+    is_local,
+    local_path,
+    path_url,
+    refuse_option,
+)
 
-from audioflow.errors import InputError, MediaError, StorageError
+Result = TypeVar("Result")
 
-
-def is_local(url: str) -> bool:
-    """True for a plain path or a `file://` url."""
-    return url.startswith("file://") or "://" not in url
-
-
-def local_path(url: str) -> str:
-    """The path behind a local url, in the form that `open` takes (undecodable bytes kept)."""
-    if url.startswith("file://"):
-        return os.fsdecode(unquote_to_bytes(url.removeprefix("file://")))
-    return url
-
-
-def path_url(path: str) -> str:
-    """The url of a local path: the path itself where it is valid UTF-8, else percent-encoded."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return "file://" + quote(os.fsencode(path))
-    return path
-
-
-def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of `url` and the path inside it.
-
-    Raises `InputError` when the scheme is unknown or its package is not installed.
-    """
-    if is_local(url):
-        return fsspec.filesystem("file"), local_path(url)
-    try:
-        return fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise InputError(
-            f"{url}: {error}; known are local paths, s3:// and what fsspec knows"
-        ) from error
-
-
-def access_errors() -> tuple[type[Exception], ...]:
-    """What access to a file may raise: `OSError`, and the like of the store libraries in use."""
-    loaded = (
-        getattr(sys.modules.get(module), name, None)
-        for module, name in (
-            ("botocore.exceptions", "BotoCoreError"),
-            ("aiohttp", "ClientError"),
-            ("google.auth.exceptions", "GoogleAuthError"),
-        )
-    )
-    return (OSError, *(kind for kind in loaded if kind is not None))
-
-
-def cause(error: Exception) -> str:
-    """Why access failed, in words, without the path that the message around it names."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+_BATCH = 1000
+_READERS = 8
 
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder of a run, on disk or in a bucket.
+    """One folder of a run, on disk or in a bucket, with the options its store needs.
 
-    What cannot be read raises `InputError`, what cannot be changed `StorageError`.
+    What cannot be read raises `InputError`, what cannot be changed `StorageError`, both after
+    errors that may pass were tried again as `retrying` says.
     """
 
     url: str
+    options: StorageOptions = NO_OPTIONS
+    retrying: Retrying = field(default=TABLES, repr=False, compare=False)
 
     def __truediv__(self, name: str) -> "Folder":
-        return Folder(f"{self.url.rstrip('/')}/{name}")
+        return Folder(self.file(name), self.options, self.retrying)
 
     def file(self, name: str) -> str:
         """The url of the file `name` in this folder."""
         return f"{self.url.rstrip('/')}/{name}"
 
+    def split(self) -> tuple["Folder", str]:
+        """The folder that this one, or the file at its url, stands in, and the name there."""
+        place, mark, query = self.url.partition("?") if "://" in self.url else (self.url, "", "")
+        above, _, name = place.rpartition("/")
+        return Folder(above or ".", self.options, self.retrying), name + mark + query
+
     def names(self) -> list[str]:
         """Names of the files directly inside, sorted; hidden and temporary ones left out."""
-        with _access(self.url, "read", InputError):
-            fs, path = filesystem(self.url)
-            fs.invalidate_cache()
-            try:
-                entries = fs.ls(path, detail=True)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-        found = (
-            entry["name"].rstrip("/").rsplit("/", 1)[-1]
-            for entry in entries
-            if entry["type"] == "file"
-        )
+        found = self._access(self.url, "read", InputError, self._names)
         return sorted(name for name in found if not name.startswith("."))
 
     def exists(self, name: str) -> bool:
         """Whether a file `name` is there now."""
-        with _access(self.file(name), "read", InputError):
-            fs, path = filesystem(self.file(name))
+        url = self.file(name)
+
+        def look() -> bool:
+            if is_local(url):
+                return os.path.isfile(local_path(url))
+            fs, path = filesystem(url, self.options)
             fs.invalidate_cache()
-            return bool(fs.isfile(path))
+            # Not `isfile`, which takes every error for an absence.
+            try:
+                return bool(fs.info(path)["type"] == "file")
+            except FileNotFoundError as error:
+                return _unless_absent(error, False)
+
+        return self._access(url, "read", InputError, look)
 
     def read(self, name: str) -> bytes:
         """The bytes of the file `name`; raises `FileNotFoundError` where there is none."""
-        with _access(self.file(name), "read", InputError, FileNotFoundError):
-            fs, path = filesystem(self.file(name))
-            return bytes(fs.cat_file(path))
+        found = self._access(self.file(name), "read", InputError, lambda: self._read(name))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file", masked(self.file(name)))
+        return found
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of many small files by name, read side by side; absent ones are left out."""
+        wanted = list(dict.fromkeys(names))
+        if is_local(self.url):
+            with ThreadPoolExecutor(_READERS) as pool:
+                parts = list(pool.map(self._read_all, _batches(wanted)))
+        else:
+            parts = [self._fetch_all(batch) for batch in _batches(wanted)]
+        return {name: data for part in parts for name, data in part.items()}
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all, over an older one of that name."""
-        with _access(self.file(name), "written", StorageError):
-            fs, path = filesystem(self.file(name))
-            if is_local(self.url):
-                _replace_local(Path(path), data)
+        url = self.file(name)
+
+        def write() -> None:
+            if is_local(url):
+                _replace_local(Path(local_path(url)), data)
             else:
+                fs, path = filesystem(url, self.options)
                 fs.pipe_file(path, data)
+
+        self._access(url, "written", StorageError, write)
 
     def remove(self, name: str) -> None:
         """Remove the file `name`; nothing happens where there is none."""
-        with _access(self.file(name), "removed", StorageError):
-            fs, path = filesystem(self.file(name))
+        url = self.file(name)
+
+        def remove() -> None:
+            fs, path = filesystem(url, self.options)
             with contextlib.suppress(FileNotFoundError):
                 fs.rm_file(path)
 
+        self._access(url, "removed", StorageError, remove)
+
     def remove_all(self) -> None:
         """Remove the folder with everything in it."""
-        with _access(self.url, "removed", StorageError):
-            fs, path = filesystem(self.url)
+
+        def remove() -> None:
+            fs, path = filesystem(self.url, self.options, listing=True)
             fs.invalidate_cache()
-            if fs.exists(path):
+            with contextlib.suppress(FileNotFoundError):
                 fs.rm(path, recursive=True)
+            # A store may refuse single files of a bulk removal without calling it an error.
+            if not is_local(self.url) and (left := fs.find(path)):
+                raise OSError(errno.EIO, f"{len(left)} files are still there")
+
+        self._access(self.url, "removed", StorageError, remove)
+
+    def _access(
+        self,
+        url: str,
+        done: str,
+        failure: type[AudioflowError],
+        action: Callable[[], Result],
+    ) -> Result:
+        """What `action` returns; what a store raises, as `failure`."""
+        try:
+            return retried(action, self.retrying)
+        except AccessFailed as failed:
+            refuse_option(url, self.options, failed.error)
+            told = f"{url} cannot be {done}{failed.after}: {cause(failed.error)}"
+            raise failure(masked(told, self.options.secrets)) from failed.error
+        except TypeError as error:
+            refuse_option(url, self.options, error)
+            raise
+
+    def _names(self) -> list[str]:
+        if is_local(self.url):
+            return _local_names(local_path(self.url))
+        fs, path = filesystem(self.url, self.options, listing=True)
+        fs.invalidate_cache()
+        try:
+            entries = fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            return _unless_absent(error, [])
+        inside = path.strip("/") + "/"
+        return [
+            entry["name"].rsplit("/", 1)[-1]
+            for entry in entries
+            # Some tools leave an empty file that stands for the folder itself.
+            if entry["type"] == "file" and entry["name"].strip("/") + "/" != inside
+        ]
+
+    def _read(self, name: str) -> bytes | None:
+        url = self.file(name)
+        try:
+            if is_local(url):
+                return Path(local_path(url)).read_bytes()
+            fs, path = filesystem(url, self.options)
+            return bytes(fs.cat_file(path))
+        except FileNotFoundError as error:
+            return _unless_absent(error, None)
+
+    def _read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        found = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = self.read(name)
+        return found
+
+    def _fetch_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        left = dict.fromkeys(names)
+
+        def fetch() -> None:
+            fs, root = filesystem(self.url, self.options)
+            paths = [f"{root.rstrip('/')}/{name}" for name in left]
+            errors: list[Exception] = []
+            for name, data in zip(list(left), fs.cat_ranges(paths, None, None), strict=True):
+                absent = isinstance(data, FileNotFoundError) and nature(data) == "not_found"
+                if isinstance(data, Exception) and not absent:
+                    errors.append(data)
+                    continue
+                del left[name]
+                if not isinstance(data, Exception):
+                    found[name] = bytes(data)
+            if errors:  # one that will not pass first: the others need not be waited for
+                raise min(errors, key=lambda error: nature(error) == "passing")
+
+        self._access(self.url, "read", InputError, fetch)
+        return found
 
 
-@contextlib.contextmanager
-def _access(
-    url: str, done: str, failure: type[Exception], passed: type[Exception] | tuple[()] = ()
-) -> Iterator[None]:
-    """Turn what a store raises into `failure`, except what is `passed` on."""
+def _unless_absent(error: OSError, result: Result) -> Result:
+    """The result where a file is not there; some libraries say so whatever went wrong."""
+    if nature(error) != "not_found":
+        raise error
+    return result
+
+
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[start : start + _BATCH] for start in range(0, len(names), _BATCH))
+
+
+def _local_names(path: str) -> list[str]:
     try:
-        yield
-    except passed:
-        raise
-    except access_errors() as error:
-        raise failure(f"{url} cannot be {done}: {cause(error)}") from error
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _replace_local(path: Path, data: bytes) -> None:
@@ -168,44 +245,3 @@ def _replace_local(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def local_copy(url: str) -> Iterator[str]:
-    """A local path with the content of `url`: the file itself, or a download removed afterwards.
-
-    Raises `MediaError` of class `not_found`, `not_media`, `permission`, `unsupported` or `network`.
-    """
-    if is_local(url):
-        yield _readable(url)
-        return
-    try:
-        fs, remote = filesystem(url)
-    except InputError as error:
-        raise MediaError("unsupported", str(error)) from error
-    suffix = os.path.splitext(remote)[1][:16]
-    with tempfile.NamedTemporaryFile(prefix="audioflow-", suffix=suffix) as target:
-        try:
-            fs.get_file(remote, target.name)
-        except FileNotFoundError as error:
-            raise MediaError("not_found", f"{url} does not exist") from error
-        except PermissionError as error:
-            raise MediaError(
-                "permission", f"{url} may not be read with these credentials"
-            ) from error
-        except access_errors() as error:
-            raise MediaError("network", f"{url} could not be fetched: {cause(error)}") from error
-        yield target.name
-
-
-def _readable(url: str) -> str:
-    """The path of a local file that can be opened; raises `MediaError` for any other."""
-    path = local_path(url)
-    if not os.path.exists(path):
-        raise MediaError("not_found", f"{url} does not exist")
-    if not os.path.isfile(path):
-        kind = "a folder" if os.path.isdir(path) else "a device or pipe"
-        raise MediaError("not_media", f"{url} is {kind}, not a file")
-    if not os.access(path, os.R_OK):
-        raise MediaError("permission", f"{url} may not be read by this user")
-    return path

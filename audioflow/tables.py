@@ -2,9 +2,10 @@
 
     embeddings/acoustic/
       _header.json            written last: without it the table is incomplete
-      00000-1f3a9c2e.parquet  rows; the name holds the shard's fingerprint
+      0110-1f3a9c2e.parquet   rows; the name holds the shard's fingerprint
       _shards/...json         receipts, each written after its shard: its commit
       failures/...parquet     clips that gave no row, where there are any
+      _parts/...parquet       while it is made: rows of shards too large to be made at once
 
 A shard's name is a pure function of the clips in it and the settings, so a retry overwrites the
 same file, and what is committed can be told from a listing.
@@ -23,12 +24,13 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from audioflow.errors import TableError
@@ -44,6 +46,7 @@ SCHEMA_VERSION = 1
 HEADER = "_header.json"
 RECEIPTS = "_shards"
 FAILURES = "failures"
+PARTS = "_parts"
 
 _PACKAGES = "audioflow av decord numpy pyarrow ray scikit-learn soxr torch torchaudio".split()
 
@@ -69,7 +72,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was committed with one shard. `media_s` is the media time (seconds) its rows cover."""
+    """What was committed with one shard.
+
+    `media_s` is the media time (seconds) its rows cover; `variants` counts the rows that are
+    augmented copies of others.
+    """
 
     name: str
     rows: int
@@ -79,6 +86,32 @@ class Receipt:
     media_s: float = 0.0
     failures_sha256: str = ""
     errors: dict[str, int] = field(default_factory=dict)
+    variants: int = 0
+
+    @property
+    def clips(self) -> int:
+        """How many clips it accounts for."""
+        return self.rows - self.variants + self.failures
+
+    @classmethod
+    def parse(cls, text: bytes) -> "Receipt":
+        """A receipt from its file, which may say more; raises ValueError, TypeError or KeyError."""
+        data = dict(json.loads(text))
+        names = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in names})
+
+
+@dataclass(frozen=True)
+class Content:
+    """What goes into one shard. `media_s` is the media time (seconds) that the rows cover.
+
+    `clip_keys`, by clip id, say what each clip was made from; they are kept with the receipt.
+    """
+
+    rows: pa.Table
+    failures: Sequence[Failure] = ()
+    media_s: float = 0.0
+    clip_keys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,21 +180,36 @@ class Table:
 
     def receipt(self, name: str) -> Receipt:
         """The receipt of one committed shard; raises `TableError` where it is not there."""
-        try:
-            return Receipt(**json.loads(self._receipts.read(f"{name}.json")))
-        except (FileNotFoundError, ValueError, TypeError) as error:
-            raise TableError(
-                f"{self._receipts.file(name)}.json is missing or damaged ({error}); "
-                "remove it and run the table's job again"
-            ) from error
+        return self.receipts([name])[name]
+
+    def receipts(self, names: Sequence[str]) -> dict[str, Receipt]:
+        """The receipts of committed shards, by name; raises `TableError` where one is not there."""
+        return {name: _parsed(where, text) for name, where, text in self._receipt_files(names)}
+
+    def clip_keys(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """By shard, what its clips (by id) were made from; nothing for one that does not say."""
+        return {
+            name: json.loads(text).get("clip_keys", {})
+            for name, _, text in self._receipt_files(names)
+        }
+
+    def _receipt_files(self, names: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
+        found = self._receipts.read_many([f"{name}.json" for name in names])
+        for name in names:
+            where = self._receipts.file(f"{name}.json")
+            if f"{name}.json" not in found:
+                raise TableError(f"{where} is missing; run the table's job again")
+            yield name, where, found[f"{name}.json"]
 
     def commit(
         self, name: str, rows: pa.Table, failures: Sequence[Failure] = (), media_s: float = 0.0
     ) -> Receipt:
-        """Write one shard: its failures, its rows, then its receipt.
+        """As `commit_content`, without keys."""
+        return self.commit_content(name, Content(rows, failures, media_s))
 
-        Doing it twice changes nothing. `media_s` is the media time (seconds) that the rows cover.
-        """
+    def commit_content(self, name: str, content: Content) -> Receipt:
+        """Write one shard: its failures, its rows, then its receipt. Twice changes nothing."""
+        rows, failures = content.rows, content.failures
         failures_sha256 = ""
         if failures:
             data = parquet_bytes(failures_table(failures))
@@ -177,25 +225,57 @@ class Table:
             failures=len(failures),
             sha256=hashlib.sha256(data).hexdigest(),
             size_bytes=len(data),
-            media_s=media_s,
+            media_s=content.media_s,
             failures_sha256=failures_sha256,
             errors=dict(sorted(Counter(failure.error for failure in failures).items())),
+            variants=_variants(rows),
         )
-        self._receipts.write(f"{name}.json", json.dumps(asdict(receipt)).encode())
+        text = json.dumps(asdict(receipt) | {"clip_keys": dict(content.clip_keys)})
+        self._receipts.write(f"{name}.json", text.encode())
         return receipt
 
-    def open_for(self, names: Iterable[str]) -> set[str]:
-        """Make the table incomplete, drop shards not in `names`, return the committed ones."""
-        wanted = set(names)
+    def write_part(self, name: str, number: int, rows: pa.Table) -> None:
+        """Keep rows of a shard that is made in parts, until it is committed."""
+        (self.folder / PARTS).write(_part_file(name, number), parquet_bytes(rows))
+
+    def read_parts(self, name: str, count: int) -> list[pa.Table]:
+        """The parts of a shard, in order; raises `TableError` where one is missing or damaged."""
+        folder = self.folder / PARTS
+        return [
+            _read_parquet(folder, _part_file(name, number).removesuffix(".parquet"))
+            for number in range(count)
+        ]
+
+    def remove_parts(self, name: str, count: int) -> None:
+        """Remove the parts of a shard."""
+        for number in range(count):
+            (self.folder / PARTS).remove(_part_file(name, number))
+
+    def reopen(self) -> None:
+        """Make the table incomplete; its shards stay."""
         self.folder.remove(HEADER)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Remove everything that does not belong to the shards `names`."""
+        wanted = set(names)
         for folder, suffix in (
             (self._receipts, ".json"),
             (self.folder, ".parquet"),
             (self.failures_folder, ".parquet"),
+            (self.folder / PARTS, ".parquet"),
         ):
             for file in folder.names():
                 if file.endswith(suffix) and file.removesuffix(suffix) not in wanted:
                     folder.remove(file)
+
+    def forget(self, name: str) -> None:
+        """Remove the commit of a shard, so that it is made again."""
+        self._receipts.remove(f"{name}.json")
+
+    def open_for(self, names: Iterable[str]) -> set[str]:
+        """Make the table incomplete, drop shards not in `names`, return the committed ones."""
+        self.reopen()
+        self.keep_only(names)
         return self.committed()
 
     def finish(self, header: Header) -> Header:
@@ -234,6 +314,25 @@ class Table:
         if not self.failures_folder.exists(f"{name}.parquet"):
             return FAILURES_SCHEMA.empty_table()
         return _read_parquet(self.failures_folder, name)
+
+
+def _part_file(name: str, number: int) -> str:
+    return f"{name}.{number:05d}.parquet"
+
+
+def _variants(rows: pa.Table) -> int:
+    if "variant" not in rows.column_names:
+        return 0
+    return int(pc.sum(pc.greater(rows["variant"], 0)).as_py() or 0)
+
+
+def _parsed(where: str, text: bytes) -> Receipt:
+    try:
+        return Receipt.parse(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise TableError(
+            f"{where} is damaged ({error}); remove it and run the table's job again"
+        ) from error
 
 
 def _damaged(where: str, error: Exception) -> TableError:

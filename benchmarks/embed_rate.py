@@ -12,18 +12,18 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.base import Limits, embed_pictures, embed_sound
-from audioflow.cli import run_command
+from audioflow.backbones.base import Heard, Limits, embed_pictures, embed_sound
+from audioflow.cli import Command, run_command
 from audioflow.datasets.demo_corpus import make_corpus
 from audioflow.media.child import DecoderChild
-from audioflow.media.decode import ClipMedia, Wanted
-from audioflow.media.packing import pack, unpack_pictures, unpack_sound
-from audioflow.media.sound import Sound
+from audioflow.media.packing import Packer, Sources, unpack_pictures, unpack_sound
+from audioflow.media.parts import Part, Wanted
 from audioflow.media.spans import Span
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,15 +36,20 @@ def main() -> None:
     corpus = make_corpus(ROOT / "data" / "demo", clips=120, seed=0)
     files = sorted(str(path) for path in corpus.rglob("*.*") if not path.name.startswith("."))
     acoustic, color = BACKBONES.build("acoustic", {}), BACKBONES.build("color", {})
-    wanted = Wanted.of([acoustic.input, color.input], 600)
-    clips, decode_s = decoded(files, wanted)
-    media_s = sum(clip.sound.duration_s for clip in clips if isinstance(clip.sound, Sound))
-    columns = pack(clips, wanted.sample_rates_hz, wanted.samplings)
+    sources = Sources.of([acoustic.input, color.input])
+    parts, decode_s = decoded(files, Wanted(tuple(sources.run_up), sources.samplings))
+    packer = Packer(sources)
+    for part in parts:
+        packer.add(part)
+    columns = packer.columns()
+    windows = unpack_sound(columns, acoustic.input.sample_rate_hz)
+    heard = [Heard(w.clip, w.stretch) for w in windows if w.end and w.end.error is None]
+    media_s = sum(w.end.duration_s for w in windows if w.end)
     started = time.perf_counter()
-    embed_sound(acoustic, unpack_sound(columns, acoustic.input.sample_rate_hz), CPU, Limits())
+    embed_sound(acoustic, heard, CPU, Limits())
     acoustic_s = time.perf_counter() - started
     started = time.perf_counter()
-    embed_pictures(color, unpack_pictures(columns, color.input), CPU, Limits())
+    embed_pictures(color, unpack_pictures(columns, color.input), CPU)
     color_s = time.perf_counter() - started
     ideal = os.cpu_count() * media_s / (decode_s + acoustic_s + color_s)
     whole, steady = pipeline(corpus, copies)
@@ -61,15 +66,19 @@ def main() -> None:
     print(f"share of the best, from the first shard on: {steady / ideal:.2f}")
 
 
-def decoded(files: list[str], wanted: Wanted) -> tuple[list[ClipMedia], float]:
+def decoded(files: list[str], wanted: Wanted) -> tuple[list[Part], float]:
     child = DecoderChild(60, 4)
-    child.warm()
-    child.decode(files[0], [Span()], wanted)
+    list(child.decode(files[0], [Span()], wanted))
     started = time.perf_counter()
-    clips = [child.decode(path, [Span()], wanted)[0] for path in files]
+    found = [
+        replace(part, clip=clip)
+        for clip, path in enumerate(files)
+        for parts in child.decode(path, [Span()], wanted)
+        for part in parts
+    ]
     seconds = time.perf_counter() - started
     child.close()
-    return clips, seconds
+    return found, seconds
 
 
 def pipeline(corpus: Path, copies: int) -> tuple[float, float]:
@@ -91,7 +100,7 @@ def pipeline(corpus: Path, copies: int) -> tuple[float, float]:
             "ray.address=local",
         ]
         for job in ("manifest", "embed"):
-            assert run_command(job, recipe, settings, str(events)) == 0
+            assert run_command(Command(job, recipe, settings, str(events))) == 0
         told = [json.loads(line) for line in events.read_text().splitlines()]
     told = [event for event in told if event["job"] == "embed"]
     clock = [_seconds(event["time"]) for event in told]

@@ -5,7 +5,7 @@ Shapes: P patches, T samples of a patch, F frames of a clip, H and W their size,
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -14,12 +14,10 @@ from torch import Tensor
 
 from audioflow.embeddings import ClipEmbedding
 from audioflow.errors import MediaError
-from audioflow.media.packing import Waveform
-from audioflow.media.patches import Patching, cut_patches
-from audioflow.media.pictures import FrameSampling, Pictures
+from audioflow.media.packing import PicturesWindow
+from audioflow.media.parts import FrameSampling
+from audioflow.media.patches import Patching, Stretch, cut_patches
 from audioflow.registry import Settings
-
-Media = TypeVar("Media", Waveform, Pictures)
 
 
 class Backbone(Protocol):
@@ -55,87 +53,95 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much goes through a sound backbone at once, and what share of a clip must be decoded."""
+    """How much goes through a sound backbone at once."""
 
     patches_per_batch: int = 256
     samples_per_batch: int = 2**23
-    min_coverage: float = 0.9
 
     def batch_size(self, patch_samples: int) -> int:
         """Patches of this length per batch."""
         return max(1, min(self.patches_per_batch, self.samples_per_batch // patch_samples))
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A stretch of sound to embed: of which clip (its position in the shard), in which variant."""
+
+    clip: int
+    stretch: Stretch
+    variant: int = 0
+    offset_s: float = 0.0
+    """Where the stretch begins in the clip, for one that was cut out of it as if it were all."""
+
+
+@dataclass(frozen=True)
+class ClipPart:
+    """What a backbone gave of a clip, or of a part of it, by its position in the shard.
+
+    Length and coverage of the embedding are not set, except for the length of a variant.
+    """
+
+    clip: int
+    embedding: ClipEmbedding
+
+
 def embed_sound(
-    backbone: Backbone, clips: Sequence[Waveform | MediaError], device: torch.device, limits: Limits
-) -> list[ClipEmbedding | MediaError]:
-    """Embed the waveforms of many clips, batched over all their patches."""
+    backbone: Backbone, heard: Sequence[Heard], device: torch.device, limits: Limits
+) -> list[ClipPart | tuple[int, MediaError]]:
+    """Embed stretches of many clips, batched over all their patches.
+
+    In the place of a clip that is too short for a patch stands its position and the error.
+    """
     patching = backbone.input
     assert isinstance(patching, Patching)
-    cut = [_cut(clip, patching, limits) for clip in clips]
+    cut = [_cut(item, patching) for item in heard]
     windows = [part.windows_PT for part in cut if isinstance(part, _Patches)]
     layers = _in_batches(backbone, windows, device, limits.batch_size(patching.patch_samples))
-    found: list[ClipEmbedding | MediaError] = []
+    found: list[ClipPart | tuple[int, MediaError]] = []
     position = 0
     for part in cut:
-        if isinstance(part, MediaError):
+        if isinstance(part, tuple):
             found.append(part)
             continue
         end = position + len(part.start_s)
         vectors = {name: matrix[position:end] for name, matrix in layers.items()}
-        clip = part.clip
-        found.append(ClipEmbedding(vectors, part.start_s, clip.duration_s, clip.coverage))
+        length_s = part.heard.stretch.samples.size / patching.sample_rate_hz
+        variant = part.heard.variant
+        embedding = ClipEmbedding(vectors, part.start_s, length_s if variant else 0.0, 0.0, variant)
+        found.append(ClipPart(part.heard.clip, embedding))
         position = end
     return found
 
 
 @dataclass(frozen=True)
 class _Patches:
-    """A clip, its patches as a view (P, T), and where they begin (P,) in seconds."""
+    """A stretch, its patches as a view (P, T), and where they begin (P,) in seconds."""
 
-    clip: Waveform
+    heard: Heard
     windows_PT: NDArray[np.int16]
     start_s: NDArray[np.float64]
 
 
-def _cut(clip: Waveform | MediaError, patching: Patching, limits: Limits) -> _Patches | MediaError:
+def _cut(heard: Heard, patching: Patching) -> _Patches | tuple[int, MediaError]:
     try:
-        covered = _covered(clip, limits)
-        return _Patches(covered, *cut_patches(covered.samples, patching))
+        windows, starts = cut_patches(heard.stretch, patching)
     except MediaError as error:
-        return error
+        return heard.clip, error
+    return _Patches(heard, windows, starts + heard.offset_s)
 
 
 def embed_pictures(
-    backbone: Backbone, clips: Sequence[Pictures | MediaError], device: torch.device, limits: Limits
-) -> list[ClipEmbedding | MediaError]:
+    backbone: Backbone, windows: Sequence[PicturesWindow], device: torch.device
+) -> list[ClipPart]:
     """Embed the sampled frames of many clips, clip by clip: their picture sizes differ."""
-    found: list[ClipEmbedding | MediaError] = []
-    for clip in clips:
-        try:
-            pictures = _covered(clip, limits)
-        except MediaError as error:
-            found.append(error)
-            continue
-        with torch.inference_mode():
-            layers = backbone.embed(torch.from_numpy(pictures.frames.copy()).to(device))
-        vectors = {name: _array(matrix) for name, matrix in layers.items()}
-        found.append(
-            ClipEmbedding(vectors, pictures.time_s, pictures.duration_s, pictures.coverage)
-        )
+    found: list[ClipPart] = []
+    for window in windows:
+        if len(window.frames):
+            with torch.inference_mode():
+                layers = backbone.embed(torch.from_numpy(window.frames.copy()).to(device))
+            vectors = {name: _array(matrix) for name, matrix in layers.items()}
+            found.append(ClipPart(window.clip, ClipEmbedding(vectors, window.time_s, 0.0, 0.0)))
     return found
-
-
-def _covered(clip: Media | MediaError, limits: Limits) -> Media:
-    if isinstance(clip, MediaError):
-        raise clip
-    if clip.coverage < limits.min_coverage - 1e-6:  # it was float32 on its way
-        raise MediaError(
-            "truncated",
-            f"{clip.coverage:.1%} of it could be decoded ({clip.duration_s:.2f} s); "
-            f"embed.min_coverage asks for {limits.min_coverage:.1%}",
-        )
-    return clip
 
 
 def _in_batches(

@@ -9,12 +9,13 @@ horizontal gradients, that is on vertical edges): 82 numbers, histograms as squa
 
 from collections.abc import Mapping
 from math import pi
+from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from audioflow.media.pictures import FrameSampling
+from audioflow.media.parts import FrameSampling
 from audioflow.registry import Settings
 
 NUM_HUES = 12
@@ -27,11 +28,27 @@ DARK = 0.1
 """Brightness (0 to 1) below which a pixel has no meaningful hue."""
 
 
-class ColorSettings(Settings):
-    """num_frames: frames per clip, at equal distances; short_side: pixels they are resized to."""
+NUM_FRAMES = 8
 
-    num_frames: int = Field(8, ge=1, le=512)
+
+class ColorSettings(Settings):
+    """num_frames: frames per clip, at equal distances (8 where fps is not given either).
+
+    fps: instead of that, frames per second. short_side: pixels they are resized to.
+    """
+
+    num_frames: int | None = Field(None, ge=1, le=512)
+    fps: float | None = Field(None, gt=0, le=60)
     short_side: int = Field(96, ge=16, le=1080)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.num_frames is not None and self.fps is not None:
+            raise ValueError(
+                f"num_frames ({self.num_frames}) and fps ({self.fps:g}) exclude each other: "
+                "give one of them"
+            )
+        return self
 
 
 class Color:
@@ -41,7 +58,8 @@ class Color:
     revision = 1
 
     def __init__(self, settings: ColorSettings) -> None:
-        self._sampling = FrameSampling(settings.num_frames, settings.short_side)
+        num_frames = None if settings.fps else settings.num_frames or NUM_FRAMES
+        self._sampling = FrameSampling(num_frames, settings.short_side, settings.fps)
 
     @property
     def input(self) -> FrameSampling:

@@ -5,9 +5,10 @@ from typing import Any, ClassVar, Protocol
 
 from audioflow.manifest import Clip
 from audioflow.registry import Settings
+from audioflow.storage import Folder
 
-Resolve = Callable[[str], str]
-"""Turns a path of the recipe into an absolute url."""
+Resolve = Callable[[str], Folder]
+"""Turns a path of the recipe into its place: an absolute url, with the options of its store."""
 
 
 class Reader(Protocol):

@@ -14,6 +14,7 @@ from audioflow.datasets.base import Resolve, clip_id
 from audioflow.errors import InputError
 from audioflow.listing import FoundFile, find_files
 from audioflow.manifest import Clip
+from audioflow.redaction import has_password, masked, unsigned
 from audioflow.registry import Settings, nearest
 from audioflow.storage import Folder, is_local, local_path, path_url
 
@@ -67,10 +68,11 @@ class CsvReader:
 
     def read(self, resolve: Resolve) -> Sequence[Clip]:
         """One clip per line. All faulty lines are reported at once."""
-        url = resolve(self.settings.list)
-        folder = url.rpartition("/")[0] or "."
+        place = resolve(self.settings.list)
+        folder, _ = place.split()
         files = _Files(resolve(self.settings.root) if self.settings.root else folder)
-        rows = _rows(_text(url), url, self.settings.delimiter)
+        url = masked(place.url, place.options.secrets)
+        rows = _rows(_text(place, url), url, self.settings.delimiter)
         _, columns = next(rows, (0, []))
         _check_columns(columns, url, self.settings)
         clips, faults = [], []
@@ -91,10 +93,10 @@ class _LineError(Exception):
     """One line of the list is wrong; all of them are reported together."""
 
 
-def _text(url: str) -> str:
-    folder, _, name = url.rpartition("/")
+def _text(place: Folder, url: str) -> str:
+    folder, name = place.split()
     try:
-        return Folder(folder or ".").read(name).decode("utf-8-sig")
+        return folder.read(name).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{url} does not exist (manifest.list)") from None
     except UnicodeDecodeError as error:
@@ -165,8 +167,9 @@ class _Found:
 class _Files:
     """Size and version of the files a list names: by `stat` on disk, by one listing of a bucket."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, folder: Folder) -> None:
+        self.root = folder.url
+        self._options = folder.options
         self._listed: Mapping[str, FoundFile] | None = None
 
     def find(self, name: str) -> _Found:
@@ -174,7 +177,9 @@ class _Files:
         if name.startswith("file://"):
             return _stat(local_path(name), name, name)
         if "://" in name:
-            return _Found(name, name)
+            return _Found(
+                name, unsigned(name)
+            )  # a signature changes and is a secret, an id neither
         name = posixpath.normpath(name)
         if is_local(self.root):
             path = os.path.normpath(os.path.join(local_path(self.root), name))
@@ -182,7 +187,11 @@ class _Files:
         if self._listed is None:
             # A web server has no listing; whether a file is there shows when it is fetched.
             web = self.root.startswith(("http://", "https://"))
-            self._listed = {} if web else {file.relative: file for file in find_files(self.root)}
+            self._listed = (
+                {}
+                if web
+                else {file.relative: file for file in find_files(self.root, self._options)}
+            )
         listed = self._listed.get(name)
         url = f"{self.root.rstrip('/')}/{name}"
         return _Found(url, name, listed.size_bytes, listed.version) if listed else _Found(url, name)
@@ -200,6 +209,11 @@ def _clip(row: Mapping[str, str], settings: CsvSettings, files: _Files, place: s
     name = _filled(row, settings.file_column)
     if "\0" in name:
         raise _LineError(f"{settings.file_column} is {name!r}, which no file can be named")
+    if has_password(name):
+        raise _LineError(
+            f"{settings.file_column} is {masked(name)!r}, a url with a password; give that in the "
+            "recipe's storage_options or in the environment, and here the url without it"
+        )
     cell = _filled(row, settings.label_column)
     parts = cell.split(settings.label_separator) if settings.label_separator else [cell]
     labels = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))

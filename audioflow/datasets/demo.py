@@ -13,7 +13,7 @@ from audioflow.datasets.folder import FolderReader, FolderSettings
 from audioflow.errors import InputError
 from audioflow.manifest import Clip
 from audioflow.registry import Settings
-from audioflow.storage import is_local, local_path
+from audioflow.storage import Folder, is_local, local_path
 
 
 class DemoSettings(Settings):
@@ -38,8 +38,8 @@ class DemoReader:
 
     def read(self, resolve: Resolve) -> Sequence[Clip]:
         """Make the corpus if need be, and read it. Raises `InputError` for a foreign folder."""
-        root = resolve(self.settings.root)
+        root = resolve(self.settings.root).url
         if not is_local(root):
             raise InputError(f"manifest.root is {root}; the demo corpus is made in a local folder")
         make_corpus(local_path(root), clips=self.settings.clips, seed=self.settings.corpus_seed)
-        return FolderReader(FolderSettings(root=root)).read(lambda url: url)
+        return FolderReader(FolderSettings(root=root)).read(Folder)

@@ -35,8 +35,8 @@ class FolderReader:
 
     def read(self, resolve: Resolve) -> Sequence[Clip]:
         """One clip per file; its class is the first folder below the root."""
-        root = resolve(self.settings.root)
-        found = find_files(root)
+        place = resolve(self.settings.root)
+        root, found = place.url, find_files(place.url, place.options)
         if not found:
             raise InputError(
                 f"{root} holds no file; expected one sub-folder per class with media in it"

@@ -1,8 +1,7 @@
 """The backbone actor of the job `embed`."""
 
 import json
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,14 +10,16 @@ import pyarrow as pa
 import torch
 
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.base import Limits, embed_pictures, embed_sound
-from audioflow.embeddings import ClipEmbedding, embedding_rows
-from audioflow.errors import MediaError
-from audioflow.media.packing import unpack_pictures, unpack_sound
-from audioflow.media.patches import Patching
-from audioflow.media.pictures import FrameSampling
+from audioflow.backbones.base import Heard, Limits, embed_pictures, embed_sound
+from audioflow.engine.embed_pulse import BoardRef, Pulse
+from audioflow.engine.embed_work import Committer, Embedded, ShardClips, Work, clips_in, works_of
+from audioflow.media.augment import augmented
+from audioflow.media.packing import ClipEnd, SoundWindow, unpack_pictures, unpack_sound
+from audioflow.media.parts import FrameSampling
+from audioflow.media.patches import Patching, Stretch
+from audioflow.recipe_augment import AugmentSection
 from audioflow.storage import Folder
-from audioflow.tables import Failure, Receipt, Table
+from audioflow.tables import Table
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class BackboneSpec:
     table: str
     backbone: str
     options: Mapping[str, Any]
-    url: str
+    folder: Folder
     min_coverage: float
     num_gpus: float = 0.0
+    augment: AugmentSection | None = None
 
     @cached_property
     def plugin(self) -> Any:
@@ -45,6 +47,10 @@ class BackboneSpec:
     def layers(self) -> dict[str, int]:
         return dict(self.plugin.layers)
 
+    @property
+    def committer(self) -> Committer:
+        return Committer(Table(self.folder), self.layers, self.min_coverage)
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "plugin"}
 
@@ -52,7 +58,7 @@ class BackboneSpec:
 class EmbedShard:
     """An actor that holds one backbone, embeds the shards it is given and writes them."""
 
-    def __init__(self, spec: BackboneSpec, spent: Sequence[str]) -> None:
+    def __init__(self, spec: BackboneSpec, spent: Sequence[str], board: BoardRef) -> None:
         """spent: columns that no later backbone reads, dropped from what is passed on."""
         gpu = spec.num_gpus > 0 and torch.cuda.is_available()
         if not gpu:
@@ -62,40 +68,67 @@ class EmbedShard:
         self._device = torch.device("cuda" if gpu else "cpu")
         self._backbone = spec.plugin
         self._backbone.to(self._device)
-        self._limits = Limits(min_coverage=spec.min_coverage)
-        self._table = Table(Folder(spec.url))
-        self._node = socket.gethostname()
+        self._committer = spec.committer
+        self._pulse = Pulse.of(board)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        name = json.loads(row["todo"][0].as_py()).get(self._spec.table)
+        work = works_of(row).get(self._spec.table)
         receipts = json.loads(row["receipts"][0].as_py())
-        if name is not None:
-            receipts[self._spec.table] = asdict(self._commit(row, name))
+        if work is not None:
+            receipts[self._spec.table] = self._do(row, work)
         position = row.column_names.index("receipts")
         row = row.set_column(position, "receipts", pa.array([json.dumps(receipts)]))
         return row.select([column for column in row.column_names if column not in self._spent])
 
-    def _commit(self, row: pa.Table, name: str) -> Receipt:
-        found = self._embed(row)
-        ids, uris = row["clip_id"][0].as_py(), row["uri"][0].as_py()
-        good: list[tuple[str, ClipEmbedding]] = []
-        failures: list[Failure] = []
-        for clip_id, uri, clip in zip(ids, uris, found, strict=True):
-            if isinstance(clip, MediaError):
-                failures.append(
-                    Failure(clip_id, uri, "decode", clip.error, clip.reason, node=self._node)
-                )
-            else:
-                good.append((clip_id, clip))
-        rows = embedding_rows([i for i, _ in good], [c for _, c in good], self._spec.layers)
-        media_s = sum(clip.duration_s for _, clip in good)
-        return self._table.commit(name, rows, failures, media_s)
+    def _do(self, row: pa.Table, work: Work) -> dict[str, Any]:
+        """Commit the shard and give its receipt, or, of a shard in parts, write down the part."""
+        clips = clips_in(row)
+        number, last = row["part"][0].as_py(), row["last"][0].as_py()
+        with self._pulse.at("embed", clips.ids[0]) as at:
+            found = self._embed(row, work, clips)
+            at("write")
+            if number or not last:
+                rows = found.to_rows(clips, self._spec.layers)
+                self._committer.table.write_part(work.name, number, rows)
+                return {}
+            return asdict(self._committer.commit(work, clips, [found]))
 
-    def _embed(self, row: pa.Table) -> list[ClipEmbedding | MediaError]:
+    def _embed(self, row: pa.Table, work: Work, clips: ShardClips) -> Embedded:
         columns = {name: row[name].combine_chunks() for name in row.column_names}
         source = self._spec.input
-        if isinstance(source, Patching):
-            sounds = unpack_sound(columns, source.sample_rate_hz)
-            return embed_sound(self._backbone, sounds, self._device, self._limits)
-        pictures = unpack_pictures(columns, source)
-        return embed_pictures(self._backbone, pictures, self._device, self._limits)
+        if not isinstance(source, Patching):
+            shown = [w for w in unpack_pictures(columns, source) if work.wants(w.clip)]
+            ends = {window.clip: window.end for window in shown if window.end}
+            return Embedded(embed_pictures(self._backbone, shown, self._device), ends)
+        windows = [w for w in unpack_sound(columns, source.sample_rate_hz) if work.wants(w.clip)]
+        ends = {window.clip: window.end for window in windows if window.end}
+        augment = columns["augment"][0].as_py()
+        heard = [
+            item
+            for window in windows
+            if window.end is None or window.end.error is None
+            for item in self._heard(window, source, clips.ids[window.clip], augment[window.clip])
+        ]
+        found = Embedded([], ends)
+        for part in embed_sound(self._backbone, heard, self._device, Limits()):
+            if isinstance(part, tuple):
+                found.ends[part[0]] = ClipEnd.failed("embed", part[1])
+            else:
+                found.parts.append(part)
+        return found
+
+    def _heard(
+        self, window: SoundWindow, source: Patching, clip_id: str, augment: bool
+    ) -> Iterator[Heard]:
+        """What is heard of a window: as recorded, and in every variant."""
+        yield Heard(window.clip, window.stretch)
+        section = self._spec.augment
+        if section is None or not augment:
+            return
+        rate, stretch = source.sample_rate_hz, window.stretch
+        samples = stretch.samples[stretch.done_to - stretch.first :]
+        if not samples.size:
+            return
+        for variant in range(1, section.variants + 1):
+            changed = augmented(samples, rate, section, clip_id, variant)
+            yield Heard(window.clip, Stretch(changed), variant, stretch.done_to / rate)

@@ -1,8 +1,9 @@
 """The job `manifest`: read the data set's own format, check it, divide it, write one table."""
 
 from audioflow.datasets import READERS
-from audioflow.engine.run import Run, Watch, input_url, output_url
+from audioflow.engine.run import Run, Watch
 from audioflow.manifest import build_manifest, classes_of, manifest_fingerprint
+from audioflow.redaction import masked_values
 from audioflow.tables import Header, package_versions
 
 JOB = "manifest"
@@ -13,7 +14,7 @@ def make_manifest(run: Run) -> Header:
     watch = Watch()
     section = run.recipe.manifest
     reader = READERS.build(section.reader, section.options)
-    resolve = output_url if section.reader == "demo" else input_url
+    resolve = run.output if section.reader == "demo" else run.input
     run.tell(JOB, "start", JOB)
     rows = build_manifest(reader.read(resolve), section, reader.source)
     key = manifest_fingerprint(rows)
@@ -28,7 +29,7 @@ def make_manifest(run: Run) -> Header:
         name=JOB,
         fingerprint=key,
         parents={},
-        settings=section.model_dump(mode="json"),
+        settings=masked_values(section.model_dump(mode="json")),
         rows=rows.num_rows,
         failures=0,
         shards=[receipt],

@@ -13,6 +13,7 @@ import pyarrow as pa
 from audioflow.engine.run import Run, Watch
 from audioflow.heads.bundle import EPOCHS
 from audioflow.manifest import split_counts
+from audioflow.redaction import masked, masked_command, masked_recipe
 from audioflow.report import (
     EpochRecord,
     FailureRow,
@@ -92,10 +93,10 @@ def _data(run: Run, tables: Tables) -> ReportData:
     failures = list(_failures(tables))
     return ReportData(
         title=recipe.report.title or recipe.run_dir.rstrip("/").rsplit("/", 1)[-1],
-        run_dir=run.folder.url,
+        run_dir=masked(run.folder.url),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        command=run.command,
-        recipe_yaml=run.recipe_text,
+        command=masked_command(run.command),
+        recipe_yaml=masked_recipe(run.recipe_text),
         splits=split_counts(manifest),
         stages=tuple(_stages(tables)),
         systems=tuple(_systems(run, tables, manifest)),
@@ -151,7 +152,7 @@ def _failures(tables: Tables) -> Iterator[FailureRow]:
         for row in table.read_failures().to_pylist():
             if kind == "embeddings" or row["stage"] in ("score", "fuse"):
                 values = {name: row[name] for name in ("clip_id", "stage", "error", "reason")}
-                yield FailureRow(table=path, uri=row["uri"] or "", **values)
+                yield FailureRow(table=path, uri=_shown(row["uri"] or ""), **values)
 
 
 def _failure_counts(failures: Sequence[FailureRow]) -> dict[str, dict[str, int]]:
@@ -180,7 +181,7 @@ def _systems(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemSco
             summary_line=_summary(run, header),
             classes=tuple(header.classes),
             clip_ids=tuple(ids),
-            uris=tuple(places[clip_id][0] for clip_id in ids),
+            uris=tuple(_shown(places[clip_id][0]) for clip_id in ids),
             groups=tuple(places[clip_id][1] for clip_id in ids),
             splits=tuple(rows["split"].to_pylist()),
             labels=tuple(labels[0] for labels in rows["labels"].to_pylist()),
@@ -191,6 +192,10 @@ def _systems(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemSco
             settings=header.settings,
             fusion=_fusion(header) if fused else {},
         )
+
+
+def _shown(uri: str) -> str:
+    return masked(uri) if "?" in uri or "@" in uri else uri  # few urls are signed, clips are many
 
 
 def _summary(run: Run, header: Header) -> str:

@@ -11,7 +11,8 @@ from audioflow.engine.session import Session
 from audioflow.errors import TableError
 from audioflow.events import Event, Kind, Listener, ignore
 from audioflow.recipe import Recipe
-from audioflow.storage import Folder, is_local, local_path
+from audioflow.redaction import masked_values
+from audioflow.storage import Folder, StorageOptions, is_local, local_path
 from audioflow.tables import Header, Table
 
 _JOB_FOLDER = "/runtime_resources/working_dir_files/"
@@ -48,19 +49,34 @@ def input_url(path: str) -> str:
 class Run:
     """What every job gets: the recipe, its folder, the session and the listener.
 
-    `recipe_text` and `command` are what the user wrote, for the report.
+    `recipe_text` and `command` are what the user wrote, for the report. `retry_failed`: clips that
+    failed before are tried again.
     """
 
     recipe: Recipe
     listener: Listener = ignore
     recipe_text: str = ""
     command: str = ""
+    retry_failed: bool = False
     folder: Folder = field(init=False)
     session: Session = field(init=False)
 
     def __post_init__(self) -> None:
-        self.folder = Folder(output_url(self.recipe.run_dir))
+        self.folder = self.output(self.recipe.run_dir)
         self.session = Session(self.recipe.ray)
+
+    @property
+    def storage(self) -> StorageOptions:
+        """What the recipe says about object stores."""
+        return self.recipe.storage_options
+
+    def output(self, path: str) -> Folder:
+        """The place behind a path of the recipe that is written to."""
+        return Folder(output_url(path), self.storage)
+
+    def input(self, path: str) -> Folder:
+        """The place behind a path of the recipe that is read."""
+        return Folder(input_url(path), self.storage)
 
     def manifest(self) -> Table:
         return Table(self.folder / "manifest")
@@ -79,7 +95,8 @@ class Run:
 
     def tell(self, job: str, kind: Kind, name: str = "", **data: Any) -> None:
         """Send one event to the listener."""
-        self.listener(Event(job, kind, name, data))
+        shown = masked_values(data, self.storage.secrets)
+        self.listener(Event(job, kind, name, shown))
 
     def unchanged(self, job: str, name: str, table: Table, fingerprint: str) -> Header | None:
         """The header of a table that is complete with this fingerprint (told), else None."""

@@ -1,15 +1,18 @@
 """The job `score`: head bundles on embeddings, shard by shard, on Ray Data."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data
 
 from audioflow.embeddings import layer_rows
+from audioflow.engine.embed_plan import embed_shards, shards_of
+from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.engine.train_data import build_pooling, folds_of, is_cross_validated
 from audioflow.errors import TableError
@@ -17,7 +20,6 @@ from audioflow.heads.bundle import HeadBundle
 from audioflow.manifest import CROSS_VALIDATED
 from audioflow.recipe import PluginChoice, ScoreSection, SystemSection
 from audioflow.scores import ScoredClips, score_rows
-from audioflow.shards import Shard, plan_shards
 from audioflow.storage import Folder
 from audioflow.tables import (
     FAILURES_SCHEMA,
@@ -38,9 +40,10 @@ class ScoreTask:
     """Where a worker finds what it needs to score one shard of one system."""
 
     system: str
-    head_url: str
-    embeddings_url: str
-    scores_url: str
+    head: Folder
+    head_key: str
+    embeddings: Folder
+    scores: Folder
     folds: tuple[str, ...]
     classes: tuple[str, ...]
 
@@ -69,23 +72,24 @@ def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSect
         return old
     watch = Watch()
     rows = manifest.read()
-    shards = _chosen(plan_shards(rows, _clips_per_shard(run)), headers[1], section)
-    names = [shard.name(key) for shard, _ in shards]
+    items = list(_items(run, rows, headers[1], key))
+    names = [item["name"][0].as_py() for item in items]
     done = table.open_for(names)
-    total = sum(shard.rows.num_rows for shard, _ in shards)
+    total = sum(item["count"][0].as_py() for item in items)
     task = ScoreTask(
         name,
-        head.folder.url,
-        embeddings.folder.url,
-        table.folder.url,
+        head.folder,
+        headers[2].fingerprint,
+        embeddings.folder,
+        table.folder,
         tuple(folds_of(rows["fold"].to_pylist())),
         tuple(headers[2].classes),
     )
-    items = [_item(shard, source, shard.name(key)) for shard, source in shards]
     todo = [item for item in items if item["name"][0].as_py() not in done]
     fresh = _stream(run, task, todo, total)
     refuse_lost_shards(table, names)
-    receipts = [fresh.get(shard_name) or table.receipt(shard_name) for shard_name in names]
+    older = table.receipts([shard for shard in names if shard not in fresh])
+    receipts = [fresh.get(shard) or older[shard] for shard in names]
     header = Header(
         kind="scores",
         name=name,
@@ -105,11 +109,6 @@ def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSect
     return header
 
 
-def _clips_per_shard(run: Run) -> int:
-    assert run.recipe.embed is not None
-    return run.recipe.embed.clips_per_shard
-
-
 def _refuse_other_vectors(run: Run, name: str, embeddings: Header, head: Header) -> None:
     """A head scores only vectors made exactly as those it was trained on."""
     folds = head.settings["folds"]
@@ -123,28 +122,30 @@ def _refuse_other_vectors(run: Run, name: str, embeddings: Header, head: Header)
         )
 
 
-def _chosen(
-    shards: Sequence[Shard], embeddings: Header, section: ScoreSection
-) -> list[tuple[Shard, str]]:
-    """The shards with only the clips to be scored, and the embeddings shard each belongs to."""
-    if len(shards) != len(embeddings.shards):
-        raise TableError(
-            f"embeddings/{embeddings.name} has {len(embeddings.shards)} shards, the recipe makes "
-            f"{len(shards)}; run the job embed again"
-        )
+def _items(run: Run, manifest: pa.Table, embeddings: Header, key: str) -> Iterator[pa.Table]:
+    """Work items: the clips of a shard that are to be scored, and the shard of their embeddings."""
+    section, embed = run.recipe.score, run.recipe.embed
+    assert section is not None
+    assert embed is not None
     wanted = pa.array([*section.splits, CROSS_VALIDATED])
-    found = []
-    for shard, receipt in zip(shards, embeddings.shards, strict=True):
-        rows = shard.rows.filter(pa.compute.is_in(shard.rows["split"], wanted))
+    sources = shards_of(embeddings)
+    for shard in embed_shards(manifest, embed):
+        source = sources.get(shard.name(embeddings.settings["vectors"]))
+        if source is None:
+            raise TableError(
+                f"embeddings/{embeddings.name} is of other clips than the manifest, or in shards "
+                "of another size; run the job embed again"
+            )
+        rows = shard.rows.filter(pc.is_in(shard.rows["split"], wanted))
         if rows.num_rows:
-            found.append((Shard(shard.index, shard.media_key, rows), receipt.name))
-    return found
+            yield _item(rows, source, shard.name(key))
 
 
-def _item(shard: Shard, source: str, name: str) -> pa.Table:
-    rows = shard.rows.select(["clip_id", "uri", "labels", "split", "fold"]).to_pydict()
+def _item(rows: pa.Table, source: str, name: str) -> pa.Table:
+    clips = rows.select(["clip_id", "uri", "labels", "split", "fold"]).to_pydict()
     columns = {"name": pa.array([name]), "source": pa.array([source])}
-    return pa.table(columns | {"clips": pa.array([json.dumps(rows)])})
+    columns |= {"count": pa.array([rows.num_rows]), "clips": pa.array([json.dumps(clips)])}
+    return pa.table(columns)
 
 
 def _stream(run: Run, task: ScoreTask, items: Sequence[pa.Table], total: int) -> dict[str, Receipt]:
@@ -161,16 +162,17 @@ def _stream(run: Run, task: ScoreTask, items: Sequence[pa.Table], total: int) ->
         batch_format="pyarrow",
         num_cpus=min(1.0, resources.get("CPU", 1.0)),
         fn_kwargs={"task": task},
-        max_retries=3,
+        max_retries=RETRIES,
     )
     fresh: dict[str, Receipt] = {}
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for text in batch["receipt"].to_pylist():
-            receipt = Receipt(**json.loads(text))
-            fresh[receipt.name] = receipt
-        done = sum(receipt.rows + receipt.failures for receipt in fresh.values())
-        failures = sum(receipt.failures for receipt in fresh.values())
-        run.tell(JOB, "progress", task.system, done=done, total=total, failures=failures)
+    with in_our_words():
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for text in batch["receipt"].to_pylist():
+                receipt = Receipt(**json.loads(text))
+                fresh[receipt.name] = receipt
+            done = sum(receipt.rows + receipt.failures for receipt in fresh.values())
+            failures = sum(receipt.failures for receipt in fresh.values())
+            run.tell(JOB, "progress", task.system, done=done, total=total, failures=failures)
     return fresh
 
 
@@ -178,13 +180,12 @@ _bundles: dict[tuple[str, str | None], HeadBundle] = {}
 
 
 def _bundle(task: ScoreTask, fold: str | None) -> HeadBundle:
-    """The bundle of a fold (or the only one), kept while this worker scores the same system."""
-    key = (task.head_url, fold)
+    """The bundle of a fold (or the only one), kept while this worker scores with the same head."""
+    key = (task.head_key, fold)
     if key not in _bundles:
-        for other in [other for other in _bundles if other[0] != task.head_url]:
+        for other in [other for other in _bundles if other[0] != task.head_key]:
             del _bundles[other]
-        folder = Folder(task.head_url)
-        _bundles[key] = HeadBundle.load(folder / f"fold-{fold}" if fold else folder)
+        _bundles[key] = HeadBundle.load(task.head / f"fold-{fold}" if fold else task.head)
     return _bundles[key]
 
 
@@ -192,7 +193,7 @@ def score_shard(row: pa.Table, task: ScoreTask) -> pa.Table:
     """Score the clips of one work item, commit the shard, return its receipt."""
     name, source = row["name"][0].as_py(), row["source"][0].as_py()
     clips: Mapping[str, list[Any]] = json.loads(row["clips"][0].as_py())
-    embeddings = Table(Folder(task.embeddings_url))
+    embeddings = Table(task.embeddings)
     scores = _scores(embeddings, source, clips, task)
     good = [position for position, clip_id in enumerate(clips["clip_id"]) if clip_id in scores]
     cross = is_cross_validated(clips["split"])
@@ -206,7 +207,7 @@ def score_shard(row: pa.Table, task: ScoreTask) -> pa.Table:
     )
     failures = _failures(embeddings, source, clips, set(scored.clip_ids))
     rows = score_rows(scored, matrix, task.classes)
-    receipt = Table(Folder(task.scores_url)).commit(name, rows, failures)
+    receipt = Table(task.scores).commit(name, rows, failures)
     return pa.table({"receipt": pa.array([json.dumps(asdict(receipt))])})
 
 
@@ -221,7 +222,8 @@ def _scores(
     folds: dict[str, str | None] = dict(zip(clips["clip_id"], clips["fold"], strict=True))
     spec = _bundle(task, task.folds[0] if task.folds else None).spec
     pooling = build_pooling(PluginChoice(**spec.pooling))
-    layer = layer_rows(embeddings.read_shard(source, ["clip_id", spec.layer]), spec.layer)
+    rows = embeddings.read_shard(source, ["clip_id", "variant", spec.layer])
+    layer = layer_rows(rows.filter(pc.equal(rows["variant"], 0)), spec.layer)
     vectors = pooling.pool(layer)
     found = {}
     for fold in task.folds or (None,):

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 import ray.train
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -32,7 +33,7 @@ from audioflow.errors import AudioflowError, Fault, RecipeError
 from audioflow.heads.bundle import HeadBundle, HeadSpec
 from audioflow.recipe import SystemSection
 from audioflow.registry import nearest
-from audioflow.storage import Folder
+from audioflow.storage import Folder, filesystem
 from audioflow.tables import SCHEMA_VERSION, Header, fingerprint, package_versions
 
 JOB = "train"
@@ -62,7 +63,7 @@ def _train_system(run: Run, name: str, system: SystemSection) -> Header:
     if old := run.unchanged(JOB, name, table, key):
         return old
     watch = Watch()
-    task = _task(run, name, system)
+    task = train_task(run, name, system)
     manifest = run.manifest().read(["split", "fold"])
     folds = folds_of(manifest["fold"].to_pylist())
     crossed = is_cross_validated(manifest["split"].to_pylist())
@@ -92,7 +93,8 @@ def _train_system(run: Run, name: str, system: SystemSection) -> Header:
     return header
 
 
-def _task(run: Run, name: str, system: SystemSection) -> TrainTask:
+def train_task(run: Run, name: str, system: SystemSection) -> TrainTask:
+    """The head of a system, to be trained on the tables that are there."""
     header = run.embeddings(system.backbone).complete_header()
     layers: dict[str, int] = header.settings["layers"]
     layer = system.layer or next(iter(layers))
@@ -105,8 +107,8 @@ def _task(run: Run, name: str, system: SystemSection) -> TrainTask:
     return TrainTask(
         name,
         system,
-        run.embeddings(system.backbone).folder.url,
-        run.manifest().folder.url,
+        run.embeddings(system.backbone).folder,
+        run.manifest().folder,
         layer,
         build_pooling(system.pooling).width(layers[layer]),
         tuple(run.manifest().complete_header().classes),
@@ -177,7 +179,7 @@ def _fit_distributed(run: Run, task: TrainTask, key: str) -> dict[str, Any]:
             ),
             run_config=RunConfig(
                 name=name,
-                storage_path=storage.url,
+                **_ray_storage(storage),
                 failure_config=FailureConfig(max_failures=2, controller_failure_limit=1),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),
@@ -190,6 +192,14 @@ def _fit_distributed(run: Run, task: TrainTask, key: str) -> dict[str, Any]:
         found = load_result(Path(folder))
     (storage / name).remove_all()
     return found
+
+
+def _ray_storage(folder: Folder) -> dict[str, Any]:
+    """Where Ray Train keeps its checkpoints: by our file system where the store needs options."""
+    if not folder.options.for_url(folder.url):
+        return {"storage_path": folder.url}
+    fs, path = filesystem(folder.url, folder.options)
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(fs))}
 
 
 def _cause(error: BaseException) -> BaseException:

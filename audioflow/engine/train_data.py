@@ -24,8 +24,8 @@ class TrainTask:
 
     system: str
     section: SystemSection
-    embeddings_url: str
-    manifest_url: str
+    embeddings: Folder
+    manifest: Folder
     layer: str
     width: int
     classes: tuple[str, ...]
@@ -37,42 +37,52 @@ def build_pooling(choice: PluginChoice) -> Any:
     return POOLINGS.build(choice.name, choice.options)
 
 
-def pooled_vectors(task: TrainTask) -> dict[str, NDArray[np.float32]]:
-    """Pooled vector of every clip that has a row, by clip id; read shard by shard."""
+def pooled_vectors(task: TrainTask) -> dict[str, list[NDArray[np.float32]]]:
+    """By clip id, the pooled vectors of every clip that has a row: as recorded, then its variants.
+
+    Read shard by shard.
+    """
     pooling = build_pooling(task.section.pooling)
-    found: dict[str, NDArray[np.float32]] = {}
-    table = Table(Folder(task.embeddings_url))
+    found: dict[str, list[NDArray[np.float32]]] = {}
+    table = Table(task.embeddings)
     for _, rows in table.shards(["clip_id", "variant", task.layer]):
         layer = layer_rows(rows, task.layer)
-        found.update(zip(layer.clip_ids, pooling.pool(layer), strict=True))
+        for clip_id, vector in zip(layer.clip_ids, pooling.pool(layer), strict=True):
+            found.setdefault(clip_id, []).append(vector)
     return found
 
 
 def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
     """The `train` and `val` clips; for a fold, `val` is the fold after it and the rest is `train`.
 
-    Raises `InputError` where one of the two is empty.
+    Variants count for `train` only. Raises `InputError` where one of the two is empty.
     """
     vectors = pooled_vectors(task)
-    manifest = Table(Folder(task.manifest_url)).read(["clip_id", "labels"])
+    manifest = Table(task.manifest).read(["clip_id", "labels"])
     labels = dict(zip(manifest["clip_id"].to_pylist(), manifest["labels"].to_pylist(), strict=True))
     sets = {}
     for split, ids in _split_ids(task, vectors.keys()).items():
-        targets = target_indices(ids, [labels[clip_id] for clip_id in ids], task.classes)
-        sets[split] = ClipSet(np.stack([vectors[clip_id] for clip_id in ids]), targets)
+        rows = [
+            (clip_id, vector)
+            for clip_id in ids
+            for vector in vectors[clip_id][: None if split == "train" else 1]
+        ]
+        clips = [clip_id for clip_id, _ in rows]
+        targets = target_indices(clips, [labels[clip_id] for clip_id in clips], task.classes)
+        sets[split] = ClipSet(np.stack([vector for _, vector in rows]), targets)
     return sets
 
 
 def check_splits(task: TrainTask) -> None:
     """Raise `InputError` where no `train` or no `val` clip has an embedding; reads ids only."""
     ids: set[str] = set()
-    for _, rows in Table(Folder(task.embeddings_url)).shards(["clip_id"]):
+    for _, rows in Table(task.embeddings).shards(["clip_id"]):
         ids.update(rows["clip_id"].to_pylist())
     _split_ids(task, ids)
 
 
 def _split_ids(task: TrainTask, embedded: Container[str]) -> dict[str, list[str]]:
-    manifest = Table(Folder(task.manifest_url)).read(["clip_id", "split", "fold"])
+    manifest = Table(task.manifest).read(["clip_id", "split", "fold"])
     parts = _parts(manifest.to_pydict(), task.fold)
     found = {}
     for split in ("train", "val"):
@@ -80,7 +90,7 @@ def _split_ids(task: TrainTask, embedded: Container[str]) -> dict[str, list[str]
         if not ids:
             raise InputError(
                 f"system {task.system!r}: no clip of the split {split} has an embedding in "
-                f"{task.embeddings_url}; see its failures/, or give manifest.splits a share "
+                f"{task.embeddings.url}; see its failures/, or give manifest.splits a share "
                 f"for {split}"
             )
         found[split] = ids

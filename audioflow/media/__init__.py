@@ -1,8 +1,21 @@
 """Media in: decoding of sound and pictures, patches, and the child process that isolates decoders.
 
-`decode.py` reads one recording for everything that is wanted of it: `container.py` opens it and
-`claims.py` judges what it says of its length; `sound.py` reads its sound into `windows.py`, one per
-span (`spans.py`); `pictures.py` takes frames by decord, or by PyAV with `frames.py`. `child.py`
-runs all that where a crash or a hang costs one recording, `packing.py` carries a shard's media in
-one Arrow row, and `patches.py` cuts waveforms into patches.
+A decoder (`parts.py` has the contract) gives a recording in parts of bounded size. `pyav.py` and
+`ffmpeg.py` are decoders: `container.py` opens the file and `claims.py` judges what it says of
+itself; `reader.py` reads its sound, `clock.py` says where that lies, `windows.py` cuts it into
+clips (`spans.py`) and `resampling.py` brings them to the wanted rates; `pictures.py` takes the
+frames that `choosing.py` chose, by decord, or by PyAV with `frames.py`. `child.py` runs all that
+where a crash or a hang costs one recording. `packing.py` carries a shard's media in one Arrow row,
+`patches.py` cuts waveforms into patches.
 """
+
+from audioflow.registry import Registry
+
+DECODERS = Registry(
+    "decoder",
+    {
+        "pyav": "audioflow.media.pyav:PyAV",
+        "ffmpeg": "audioflow.media.ffmpeg:FFmpegProgram",
+    },
+)
+"""Ways to decode; `Wanted.decoder` is an entry of it."""

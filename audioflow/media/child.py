@@ -1,25 +1,21 @@
 """Decoding in a long-lived child process: a crash or a hang costs one recording, never the caller.
 
 The child is forked from a clean server process that has the decoders loaded, so a replacement for a
-child that died is there in a fraction of a second. One caller uses one child, one call at a time.
-The child ends when its parent does, even when that is killed while the child is busy.
+child that died is there in a fraction of a second. One caller uses one child, one recording at a
+time. The child ends when its parent does, even when that is killed while the child is busy.
 """
 
 import multiprocessing
-import os
-import pickle
-import resource
 import signal
-import threading
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from audioflow.errors import MediaError
-from audioflow.media.decode import ClipMedia, Wanted, decode_recording
+from audioflow.media.child_side import LAST, RAISED, decode, serve
+from audioflow.media.parts import End, Part, Wanted
 from audioflow.media.spans import Span
 
 _START_LIMIT_S = 120.0
@@ -39,8 +35,8 @@ class _Running:
 class DecoderChild:
     """A decoder in a process of its own.
 
-    timeout_s: seconds one clip may take. memory_gb: data the child may hold; a recording that needs
-    more fails as `out_of_memory`.
+    timeout_s: seconds that may pass between two messages, per clip of the recording. memory_gb:
+    data the child may hold; a recording that needs more fails as `out_of_memory`.
     """
 
     def __init__(self, timeout_s: float, memory_gb: float) -> None:
@@ -48,40 +44,53 @@ class DecoderChild:
         self.memory_gb = memory_gb
         self._running: _Running | None = None
 
-    def decode(self, path: str, spans: Sequence[Span], wanted: Wanted) -> list[ClipMedia]:
-        """As `decode_recording`; a hang or a crash comes back as failures of all its clips."""
-        limit_s = self.timeout_s * max(1, len(spans))
-        return self._call(limit_s, len(spans), wanted, decode_recording, path, spans, wanted)
+    def decode(self, path: str, spans: Sequence[Span], wanted: Wanted) -> Iterator[list[Part]]:
+        """What the decoder gives of the local file `path`, a few megabytes at a time.
 
-    def _call(self, limit_s: float, count: int, wanted: Wanted, task: Any, *args: Any) -> Any:
+        For each clip (position in `spans`) and source: parts in order, then one `End`. A hang or a
+        crash is the end of all that have not ended. A caller that takes no more ends the child.
+        """
+        left = {(clip, source): None for clip in range(len(spans)) for source in wanted.sources}
+        limit_s = self.timeout_s * max(1, len(spans))
         try:
-            return self._run(limit_s, task, args)
+            for parts in self._run(limit_s, decode, (path, spans, wanted)):
+                for part in parts:
+                    if isinstance(part, End):
+                        left.pop((part.clip, part.source), None)
+                yield parts
+            failure = MediaError("internal", "the decoder said nothing of this clip")
         except MediaError as error:
             failure = error
         except MemoryError:
             why = f"decoding needs more than {self.memory_gb:g} GB (embed.decode_memory_gb)"
             failure = MediaError("out_of_memory", why)
-        sound = failure if wanted.sample_rates_hz else None
-        return [ClipMedia(sound, dict.fromkeys(wanted.samplings, failure)) for _ in range(count)]
+        if left:
+            yield [End(clip, source, error=failure) for clip, source in left]
 
-    def _run(self, limit_s: float, task: Any, args: tuple[Any, ...]) -> Any:
-        """What `task(*args)` gives in the child; `MediaError` where that dies or hangs."""
+    def _run(self, limit_s: float, task: Any, args: tuple[Any, ...]) -> Iterator[list[Any]]:
+        """What `task(*args)` yields in the child; `MediaError` where that dies or hangs."""
         pipe = self._hand_over(task, args)
+        kind: str | None = None
         try:
-            if not pipe.poll(limit_s):
-                why = f"decoding took longer than {limit_s:g} s (embed.decode_timeout_s per clip)"
-                raise MediaError("timeout", f"{why} and was ended")
-            returned, value = pipe.recv()
+            while kind not in (LAST, RAISED):
+                if not pipe.poll(limit_s):
+                    why = (
+                        f"decoding took longer than {limit_s:g} s (embed.decode_timeout_s per clip)"
+                    )
+                    raise MediaError("timeout", f"{why} and was ended")
+                kind, value = pipe.recv()
+                if kind != RAISED:
+                    yield value
         except _CLOSED:
             raise MediaError("crashed", f"the decoder died of {self._bury()}") from None
         except BaseException:  # whatever it was, the child may still be at it
-            self.close()
+            if kind != LAST:
+                self.close()
             raise
-        if returned:
-            return value
-        if isinstance(value, MemoryError):
-            self.close()  # what is left of its memory may be in small pieces
-        raise value
+        if kind == RAISED:
+            if isinstance(value, MemoryError):
+                self.close()  # what is left of its memory may be in small pieces
+            raise value
 
     def _hand_over(self, task: Any, args: tuple[Any, ...]) -> Connection:
         """Give the child a task; a child that died since the last one is replaced by another."""
@@ -149,68 +158,13 @@ class DecoderChild:
 
 def _start(memory_gb: float) -> _Running:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["audioflow.media.decode", "decord"])
+    context.set_forkserver_preload(["audioflow.media.pyav", "decord"])
     pipe, child_pipe = context.Pipe()
     child_lifeline, lifeline = context.Pipe(duplex=False)
     process = context.Process(
-        target=_serve, args=(child_pipe, child_lifeline, memory_gb), daemon=True
+        target=serve, args=(child_pipe, child_lifeline, memory_gb), daemon=True
     )
     process.start()
     child_pipe.close()
     child_lifeline.close()
     return _Running(process, pipe, lifeline)
-
-
-def _serve(pipe: Connection, lifeline: Connection, memory_gb: float) -> None:
-    """The child: do one task after the other until the parent is gone."""
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-    _prepare(memory_gb)
-    pipe.send(None)
-    while True:
-        try:
-            task = pipe.recv_bytes()
-        except EOFError:
-            return
-        pipe.send(None)
-        pipe.send_bytes(_answer(task))
-
-
-def _end_with_parent(lifeline: Connection) -> None:
-    """End at once when the parent is gone, whatever the decoder is doing."""
-    try:
-        lifeline.recv_bytes()
-    except (EOFError, OSError):
-        os._exit(1)
-
-
-def _prepare(memory_gb: float) -> None:
-    """Set the child's limits; it must neither dump core nor write the decoders' chatter."""
-    size = int(memory_gb * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import av.logging
-    import decord
-
-    av.logging.set_level(av.logging.PANIC)
-    decord.logging.set_level(decord.logging.QUIET)
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - decord names every file it cannot open
-        os.dup2(nowhere.fileno(), 2)
-
-
-def _answer(pickled: bytes) -> bytes:
-    """Pickled: whether the task returned, and what it returned or raised."""
-    try:
-        task, args = pickle.loads(pickled)  # noqa: S301 - from the parent
-        return pickle.dumps((True, task(*args)), protocol=pickle.HIGHEST_PROTOCOL)
-    except MemoryError:
-        return pickle.dumps((False, MemoryError()))
-    except BaseException as error:  # noqa: BLE001 - it is raised again in the parent
-        text = "".join(traceback.format_exception(error))
-        error.add_note(f"in the decoder child:\n{text}")
-        try:
-            data = pickle.dumps((False, error))
-            pickle.loads(data)  # noqa: S301 - our own; some exceptions do not come back
-        except Exception:  # noqa: BLE001 - of whatever kind
-            return pickle.dumps((False, RuntimeError(text)))
-        return data

@@ -17,8 +17,13 @@ _NO_HEADER_FORMATS = frozenset(
 _OPEN_ENDED_BYTES = 2**31 - 2**17
 """Data sizes from here up are what programs write that do not know how much will follow."""
 
-_LATE_S = 0.1
-"""A track that begins this much after the recording begins with it: encoder delay, interleaving."""
+JUMPY_FORMATS = frozenset("mpegts mpeg ogg flv asf rm".split())
+"""Formats whose clock may be set anew on the way: a broadcast that was cut, a chained stream."""
+
+_LONGEST_JUMP_S = 10.0
+
+_AFTER_CLAIM_S = 1.0
+"""How much later than a file claims to end its sound may end: claims are rounded."""
 
 
 def claimed_duration_s(container: InputContainer, stream: av.stream.Stream) -> float | None:
@@ -52,12 +57,43 @@ def longest_s(container: InputContainer) -> float:
     return size_bytes * 8 / _LOWEST_BITRATE if size_bytes > 0 else float("inf")
 
 
-def late_start_s(container: InputContainer, stream: av.stream.Stream) -> float:
-    """Seconds from the start of the recording to that of `stream`; 0 where it is next to none."""
-    if stream.start_time is None or not stream.time_base or container.start_time is None:
+def start_s(container: InputContainer, stream: av.stream.Stream) -> float:
+    """When `stream` begins, on the clock of its time stamps."""
+    if stream.start_time is None or not stream.time_base:
         return 0.0
-    late_s = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
-    return late_s if _LATE_S < late_s <= longest_s(container) else 0.0
+    return _unprimed(container, float(stream.start_time * stream.time_base))
+
+
+def late_start_s(container: InputContainer, stream: av.stream.Stream) -> float:
+    """Seconds from the start of the recording to that of `stream`."""
+    if stream.start_time is None or container.start_time is None:
+        return 0.0
+    begins_s = _unprimed(container, container.start_time / av.time_base)
+    late_s = start_s(container, stream) - begins_s
+    return late_s if 0 < late_s <= longest_s(container) else 0.0
+
+
+def _unprimed(container: InputContainer, begins_s: float) -> float:
+    """Matroska gives what an encoder puts before its first sample a time stamp below zero."""
+    return max(0.0, begins_s) if "matroska" in container.format.name else begins_s
+
+
+def longest_hole_s(container: InputContainer) -> float:
+    """The longest stretch of a track that may be missing; a longer one is a clock set anew."""
+    jumpy = JUMPY_FORMATS.intersection(container.format.name.split(","))
+    return _LONGEST_JUMP_S if jumpy else float("inf")
+
+
+def latest_s(container: InputContainer, stream: av.stream.Stream) -> float:
+    """The latest time that the sound of `stream` can reach."""
+    claim_s = claimed_duration_s(container, stream)
+    return longest_s(container) if claim_s is None else claim_s + _AFTER_CLAIM_S
+
+
+def counts_packets(container: InputContainer) -> bool:
+    """Whether time stamps are made by counting packets, so that damage leaves no trace in them."""
+    name = container.format.name
+    return name == "mp3" or name in _NO_HEADER_FORMATS
 
 
 def _clock_s(text: str) -> float | None:

@@ -34,6 +34,10 @@ _PLAYLIST = re.compile(
 )
 
 
+_TRIES = 64
+"""How often FFmpeg may find the container damaged in a row, before the rest is given up."""
+
+
 @cache
 def _formats() -> str:
     """Names of the formats that may be recognised. One format may have several: "mov,mp4,m4a"."""
@@ -95,11 +99,23 @@ def _open_error(error: Exception, head: bytes) -> MediaError:
 
 
 def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
-    """The packets of one track in file order, then an empty one to drain its decoder."""
-    try:
-        yield from container.demux(stream)
-    except IndexError:
-        return  # PyAV ends so where tracks turned up that were not there at the start (MPEG-TS)
+    """The packets of one track in file order, then an empty one to drain its decoder.
+
+    Damage in the container is passed over, as long as packets follow it.
+    """
+    in_vain = 0
+    while True:
+        try:
+            for packet in container.demux(stream):
+                in_vain = 0
+                yield packet
+            return
+        except IndexError:
+            return  # PyAV ends so where tracks turned up that were not there at the start (MPEG-TS)
+        except (av.error.InvalidDataError, av.error.BlockingIOError):
+            in_vain += 1
+            if in_vain > _TRIES:
+                raise
 
 
 def message(error: Exception) -> str:

@@ -1,10 +1,13 @@
-"""A shard's decoded media as one Arrow row, the form in which it travels from decoder to backbone.
+"""A shard's decoded media as Arrow rows, the form in which it travels from decoder to backbone.
 
-Arrays of all clips stand end to end in one binary column per kind, with their shapes beside them.
+Most shards are one row. A shard with hours of media is several, of bounded size: long clips are cut
+into windows of `WINDOW_S`, each with what came right before it, so that no patch is lost. In a row,
+the arrays of all windows stand end to end in one binary column per source, with what is known of
+each beside them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,30 +15,92 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
-from audioflow.media.decode import ClipMedia
-from audioflow.media.patches import Patching
-from audioflow.media.pictures import FrameSampling, Pictures
-from audioflow.media.sound import Sound
+from audioflow.media.parts import FrameSampling, Part, PicturesPart, SoundPart, Source
+from audioflow.media.patches import Patching, Stretch
 
-_META = pa.struct(
+WINDOW_S = 600
+"""Where clips are cut depends on nothing else, so that it is the same in every run."""
+ROW_BYTES = 64 * 2**20
+
+_END = pa.struct(
     [
         ("duration_s", pa.float64()),
-        ("coverage", pa.float32()),
+        ("coverage", pa.float64()),
         ("error", pa.string()),
         ("reason", pa.string()),
+        ("attempts", pa.int32()),
+        ("stage", pa.string()),
+    ]
+)
+_META = pa.struct(
+    [
+        ("clip", pa.int32()),
+        ("first", pa.int64()),
+        ("done_to", pa.int64()),
         ("shape", pa.list_(pa.int32())),
         ("time_s", pa.list_(pa.float64())),
+        ("end", _END),
     ]
 )
 
 
 @dataclass(frozen=True)
-class Waveform:
-    """One clip's mono waveform at one rate, int16 (N,), still a view into the row's buffer."""
+class ClipEnd:
+    """How a clip ended: its length and the share that was decoded, or why it gives no result."""
 
-    samples: NDArray[np.int16]
-    duration_s: float
-    coverage: float
+    duration_s: float = 0.0
+    coverage: float = 0.0
+    error: str | None = None
+    reason: str | None = None
+    attempts: int = 1
+    stage: str = "decode"
+
+    @classmethod
+    def failed(cls, stage: str, error: MediaError) -> "ClipEnd":
+        """The end of a clip that gives no result."""
+        return cls(error=error.error, reason=error.reason, attempts=error.attempts, stage=stage)
+
+
+@dataclass(frozen=True)
+class SoundWindow:
+    """A stretch of a clip's waveform at one rate, a view into the row; `end` with its last one."""
+
+    clip: int
+    stretch: Stretch
+    end: ClipEnd | None
+
+
+@dataclass(frozen=True)
+class PicturesWindow:
+    """Some frames (F, H, W, 3) of a clip, a view into the row; `end` with its last ones."""
+
+    clip: int
+    frames: NDArray[np.uint8]
+    time_s: NDArray[np.float64]
+    end: ClipEnd | None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is decoded of a shard's clips; for sound (rate in Hz), how many samples run up."""
+
+    run_up: Mapping[int, int]
+    samplings: tuple[FrameSampling, ...]
+
+    @classmethod
+    def of(cls, inputs: Sequence[Patching | FrameSampling]) -> "Sources":
+        """What backbones with these inputs need."""
+        run_up: dict[int, int] = {}
+        for item in inputs:
+            if isinstance(item, Patching):
+                rate = item.sample_rate_hz
+                run_up[rate] = max(run_up.get(rate, 0), item.run_up_samples)
+        samplings = {item for item in inputs if isinstance(item, FrameSampling)}
+        return cls(dict(sorted(run_up.items())), tuple(sorted(samplings, key=pictures_column)))
+
+    @property
+    def all(self) -> tuple[Source, ...]:
+        return (*self.run_up, *self.samplings)
 
 
 def sound_column(sample_rate_hz: int) -> str:
@@ -45,107 +110,150 @@ def sound_column(sample_rate_hz: int) -> str:
 
 def pictures_column(sampling: FrameSampling) -> str:
     """Name of the column that holds the frames taken in this way."""
-    return f"pictures_{sampling.num_frames}x{sampling.short_side}"
+    count = f"{sampling.fps:g}fps" if sampling.fps else str(sampling.num_frames)
+    return f"pictures_{count}_{sampling.short_side}"
+
+
+def source_column(source: Source) -> str:
+    """Name of the column that holds what is decoded of this source."""
+    return sound_column(source) if isinstance(source, int) else pictures_column(source)
 
 
 def input_column(source: Patching | FrameSampling) -> str:
     """Name of the column that a backbone with this input reads."""
-    if isinstance(source, Patching):
-        return sound_column(source.sample_rate_hz)
-    return pictures_column(source)
+    return source_column(source.sample_rate_hz if isinstance(source, Patching) else source)
 
 
-def pack(
-    clips: Sequence[ClipMedia], sample_rates_hz: Sequence[int], samplings: Sequence[FrameSampling]
-) -> dict[str, pa.Array]:
-    """Columns (of one row each) with everything decoded of a shard's clips, in their order."""
-    columns: dict[str, pa.Array] = {}
-    for rate in sample_rates_hz:
-        parts = [_sound_part(clip.sound, rate) for clip in clips]
-        columns |= _pack(sound_column(rate), parts)
-    for sampling in samplings:
-        parts = [_pictures_part(clip.pictures.get(sampling)) for clip in clips]
-        columns |= _pack(pictures_column(sampling), parts)
-    return columns
+@dataclass
+class _Open:
+    """A clip of which more may come: arrays not yet in a row, and the places of a stretch."""
+
+    arrays: list[NDArray[Any]] = field(default_factory=list)
+    times: list[NDArray[np.float64]] = field(default_factory=list)
+    size: int = 0
+    first: int = 0
+    done_to: int = 0
 
 
-Part = tuple[NDArray[Any] | None, dict[str, Any]]
+@dataclass(frozen=True)
+class _Closed:
+    """A window that is ready for a row."""
+
+    array: NDArray[Any] | None
+    meta: dict[str, Any]
 
 
-def _failed(error: MediaError | None) -> Part:
-    if error is None:
-        error = MediaError("internal", "the decoder returned nothing for this clip")
-    return None, {"error": error.error, "reason": error.reason}
+class Packer:
+    """Takes the parts of a shard's clips as they are decoded, gives rows of bounded size."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._open: dict[tuple[int, Source], _Open] = {}
+        self._ready: dict[Source, list[_Closed]] = {source: [] for source in sources.all}
+        self._bytes = 0
+
+    def add(self, part: Part, stage: str = "decode") -> None:
+        """Take the next part of a clip; where it is an error, it happened at this stage."""
+        key = (part.clip, part.source)
+        state = self._open.setdefault(key, _Open())
+        if isinstance(part, SoundPart):
+            self._add_sound(part, state)
+        elif isinstance(part, PicturesPart):
+            state.arrays.append(part.frames)
+            state.times.append(part.time_s)
+            state.size += part.nbytes
+            if state.size >= ROW_BYTES:
+                self._close(part.clip, part.source, state, None)
+                self._open[key] = _Open()
+        else:
+            end = ClipEnd(part.duration_s, part.coverage)
+            if part.error is not None:
+                end = ClipEnd.failed(stage, part.error)
+            self._close(part.clip, part.source, state, end)
+            del self._open[key]
+
+    def _add_sound(self, part: SoundPart, state: _Open) -> None:
+        window, run_up = WINDOW_S * part.source, self._sources.run_up[part.source]
+        samples = part.samples
+        while samples.size:
+            taken = samples[: state.done_to + window - state.first - state.size]
+            state.arrays.append(taken)
+            state.size += taken.size
+            samples = samples[taken.size :]
+            if state.first + state.size == state.done_to + window:
+                joined = np.concatenate(state.arrays)
+                self._close(part.clip, part.source, _joined(state, joined), None)
+                end, kept = state.first + joined.size, joined[-run_up:]
+                state = _Open([kept.copy()], [], kept.size, end - kept.size, end)
+                self._open[part.clip, part.source] = state
+
+    def _close(self, clip: int, source: Source, state: _Open, end: ClipEnd | None) -> None:
+        array = np.concatenate(state.arrays) if state.arrays else None
+        time_s = np.concatenate(state.times) if state.times else None
+        meta = {
+            "clip": clip,
+            "first": state.first,
+            "done_to": state.done_to,
+            "shape": list(array.shape) if array is not None else None,
+            "time_s": time_s.tolist() if time_s is not None else None,
+            "end": asdict(end) if end else None,
+        }
+        self._ready[source].append(_Closed(array, meta))
+        self._bytes += array.nbytes if array is not None else 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is enough for a row."""
+        return self._bytes >= ROW_BYTES
+
+    def columns(self) -> dict[str, pa.Array]:
+        """One row with everything that is ready; it is forgotten here."""
+        columns: dict[str, pa.Array] = {}
+        for source, ready in self._ready.items():
+            name = source_column(source)
+            ready.sort(key=lambda window: (window.meta["clip"], window.meta["first"]))
+            data = b"".join(w.array.data for w in ready if w.array is not None and w.array.size)
+            columns[name] = pa.array([data], pa.large_binary())
+            columns[f"{name}_meta"] = pa.array([[w.meta for w in ready]], pa.list_(_META))
+            self._ready[source] = []
+        self._bytes = 0
+        return columns
 
 
-def _sound_part(sound: Sound | MediaError | None, rate: int) -> Part:
-    if not isinstance(sound, Sound):
-        return _failed(sound)
-    samples = sound.waveforms[rate]
-    meta: dict[str, Any] = {
-        "duration_s": sound.duration_s,
-        "coverage": sound.coverage,
-        "shape": samples.shape,
-    }
-    return samples, meta
+def _joined(state: _Open, samples: NDArray[Any]) -> _Open:
+    return _Open([samples], [], samples.size, state.first, state.done_to)
 
 
-def _pictures_part(pictures: Pictures | MediaError | None) -> Part:
-    if not isinstance(pictures, Pictures):
-        return _failed(pictures)
-    meta: dict[str, Any] = {"duration_s": pictures.duration_s, "coverage": pictures.coverage}
-    meta |= {"shape": pictures.frames.shape, "time_s": pictures.time_s}
-    return pictures.frames, meta
-
-
-def _pack(name: str, parts: Sequence[Part]) -> dict[str, pa.Array]:
-    data = b"".join(array.tobytes() for array, _ in parts if array is not None)
-    meta = [{key: _plain(value) for key, value in meta.items()} for _, meta in parts]
-    return {
-        name: pa.array([data], pa.large_binary()),
-        f"{name}_meta": pa.array([meta], pa.list_(_META)),
-    }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple | np.ndarray) else value
-
-
-def unpack_sound(row: Mapping[str, pa.Array], sample_rate_hz: int) -> list[Waveform | MediaError]:
+def unpack_sound(row: Mapping[str, pa.Array], sample_rate_hz: int) -> list[SoundWindow]:
     """The waveforms at one rate from a packed row (its columns, one value each)."""
-    found: list[Waveform | MediaError] = []
-    for array, meta in _unpack(row, sound_column(sample_rate_hz), np.int16):
-        if array is None:
-            found.append(MediaError(meta["error"], meta["reason"]))
-        else:
-            found.append(Waveform(array, meta["duration_s"], meta["coverage"]))
+    found = []
+    for array, meta, end in _unpack(row, sound_column(sample_rate_hz), np.int16):
+        samples = array if array is not None else np.zeros(0, np.int16)
+        stretch = Stretch(samples, meta["first"], meta["done_to"], whole=end is not None)
+        found.append(SoundWindow(meta["clip"], stretch, end))
     return found
 
 
-def unpack_pictures(
-    row: Mapping[str, pa.Array], sampling: FrameSampling
-) -> list[Pictures | MediaError]:
+def unpack_pictures(row: Mapping[str, pa.Array], sampling: FrameSampling) -> list[PicturesWindow]:
     """The frames taken in one way from a packed row (its columns, one value each)."""
-    found: list[Pictures | MediaError] = []
-    for array, meta in _unpack(row, pictures_column(sampling), np.uint8):
-        if array is None:
-            found.append(MediaError(meta["error"], meta["reason"]))
-        else:
-            time_s = np.asarray(meta["time_s"], np.float64)
-            found.append(Pictures(array, time_s, meta["duration_s"], meta["coverage"]))
+    found = []
+    for array, meta, end in _unpack(row, pictures_column(sampling), np.uint8):
+        frames = array if array is not None else np.zeros((0, 1, 1, 3), np.uint8)
+        time_s = np.asarray(meta["time_s"] or [], np.float64)
+        found.append(PicturesWindow(meta["clip"], frames, time_s, end))
     return found
 
 
-def _unpack(row: Mapping[str, pa.Array], name: str, dtype: Any) -> list[tuple[Any, dict[str, Any]]]:
-    buffer = memoryview(row[name][0].as_buffer())
-    flat = np.frombuffer(buffer, dtype=dtype)
-    found: list[tuple[Any, dict[str, Any]]] = []
+def _unpack(
+    row: Mapping[str, pa.Array], name: str, dtype: Any
+) -> Iterator[tuple[NDArray[Any] | None, dict[str, Any], ClipEnd | None]]:
+    flat = np.frombuffer(memoryview(row[name][0].as_buffer()), dtype=dtype)
     position = 0
     for meta in row[f"{name}_meta"][0].as_py():
-        if meta["error"] is not None:
-            found.append((None, meta))
+        end = ClipEnd(**meta["end"]) if meta["end"] else None
+        if meta["shape"] is None:
+            yield None, meta, end
             continue
         size = int(np.prod(meta["shape"]))
-        found.append((flat[position : position + size].reshape(meta["shape"]), meta))
+        yield flat[position : position + size].reshape(meta["shape"]), meta, end
         position += size
-    return found

@@ -13,24 +13,17 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
+from audioflow.media.choosing import Chosen, Times, choose, is_clock
 from audioflow.media.claims import claimed_duration_s, late_start_s, longest_s
-from audioflow.media.frames import Track, frames_at, packet_clock, video_track
-from audioflow.media.spans import Span, claimed_coverage
+from audioflow.media.frames import FrameReader, Track, packet_clock, video_track
+from audioflow.media.parts import End, FrameSampling, Part, PicturesPart, Wanted
+from audioflow.media.spans import Span
 
 _DECORD_FORMATS = frozenset(("mov", "matroska", "avi", "flv"))
 """Formats left to decord. Its FFmpeg (4.1) opens whatever it takes a file for, also a playlist, so
 it gets only files that begin with a signature; and in MPEG streams it seeks to wrong pictures."""
 
-_TIE_S = 0.001
-"""Clocks are rounded: a frame that begins this much after a moment is on show at it."""
-
-
-@dataclass(frozen=True)
-class FrameSampling:
-    """How frames are taken: `num_frames` at equal distances over the clip, short side in pixels."""
-
-    num_frames: int
-    short_side: int
+_PART_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -47,34 +40,64 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class _Times:
-    """When a video track begins, ends, and may end; seconds of the recording."""
+class _Job:
+    """What is to be read; `given` holds how many frames of each clip are given, None where all."""
 
-    late_s: float
-    claim_s: float | None
-    longest_s: float
+    path: str
+    spans: Sequence[Span]
+    sampling: FrameSampling
+    track: Track
+    times: Times
+    given: dict[int, int | None]
+
+    @property
+    def at_once(self) -> int:
+        """Frames per part."""
+        width, height = self.track.size
+        return max(1, _PART_BYTES // (3 * width * height))
+
+    def part(self, clip: int, chosen: Chosen, frames: NDArray[np.uint8]) -> PicturesPart:
+        """The next frames of a clip."""
+        first = self.given[clip] or 0
+        self.given[clip] = first + len(frames)
+        return PicturesPart(clip, self.sampling, frames, chosen.time_s[first : first + len(frames)])
+
+    def end(self, clip: int, chosen: Chosen | MediaError, share: float = 1.0) -> End:
+        """share: of the frames of the recording, those that could be decoded."""
+        self.given[clip] = None
+        if isinstance(chosen, MediaError):
+            return End(clip, self.sampling, error=chosen)
+        return End(clip, self.sampling, chosen.duration_s, chosen.coverage * share)
 
 
 def read_pictures(
-    path: str, container: InputContainer, spans: Sequence[Span], sampling: FrameSampling
-) -> list[Pictures | MediaError]:
+    path: str,
+    container: InputContainer,
+    spans: Sequence[Span],
+    sampling: FrameSampling,
+    wanted: Wanted,
+) -> Iterator[Part]:
     """Frames of every span of one recording.
 
-    A span that gave nothing is a `MediaError` in its place. Raises `MediaError` where the whole
-    recording has no pictures: `no_video`, `unsupported`, `truncated`, `refused`.
+    Raises `MediaError` where the whole recording has no pictures: `no_video`, `unsupported`,
+    `truncated`, `refused`.
     """
-    track = video_track(container, sampling.short_side)
-    times = _Times(
+    track = video_track(container, sampling.short_side, wanted.video_track)
+    times = Times(
         late_start_s(container, track.stream),
         claimed_duration_s(container, track.stream),
         longest_s(container),
+        wanted.max_duration_s,
     )
-    if _DECORD_FORMATS & set(container.format.name.split(",")):
+    job = _Job(path, spans, sampling, track, times, dict.fromkeys(range(len(spans)), 0))
+    if track.alone and _DECORD_FORMATS & set(container.format.name.split(",")):
         try:
-            return _with_decord(path, spans, sampling, track, times)
+            yield from _with_decord(job)
         except _DecordFailedError:
             pass
-    return _with_pyav(path, spans, sampling, track, times)
+        else:
+            return
+    yield from _with_pyav(job)
 
 
 class _DecordFailedError(Exception):
@@ -96,99 +119,63 @@ def _decord_path(path: str) -> Iterator[str]:
         yield os.path.abspath(path)
 
 
-def _with_decord(
-    path: str, spans: Sequence[Span], sampling: FrameSampling, track: Track, times: _Times
-) -> list[Pictures | MediaError]:
+def _with_decord(job: _Job) -> Iterator[Part]:
     import decord  # heavy, and only in the child that decodes
 
     failures = (decord.DECORDError, RuntimeError, IndexError, AssertionError)
-    width, height = track.size
-    found: list[Pictures | MediaError] = []
-    with _decord_path(path) as name:
+    width, height = job.track.size
+    with _decord_path(job.path) as name:
         try:
             reader = decord.VideoReader(name, width=width, height=height, num_threads=1)
             clock = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)
         except failures as error:
             raise _DecordFailedError from error
-        if not _is_clock(clock, times.longest_s):
+        if not is_clock(clock, job.times.longest_s):
             raise _DecordFailedError
-        for span in spans:
-            chosen = _choose(clock, span, sampling.num_frames, times)
-            if isinstance(chosen, MediaError):
-                found.append(chosen)
-                continue
-            try:
-                frames = reader.get_batch(chosen.indices).asnumpy()
-            except failures as error:
-                raise _DecordFailedError from error
-            found.append(chosen.pictures(frames))
-    return found
+        for clip, span in enumerate(job.spans):
+            chosen = choose(clock, span, job.sampling, job.times)
+            indices = chosen.indices if isinstance(chosen, Chosen) else []
+            for first in range(0, len(indices), job.at_once):
+                try:
+                    batch = reader.get_batch(indices[first : first + job.at_once]).asnumpy()
+                except failures as error:
+                    raise _DecordFailedError from error
+                assert isinstance(chosen, Chosen)
+                yield job.part(clip, chosen, batch)
+            yield job.end(clip, chosen)
 
 
-def _is_clock(clock: NDArray[np.float64], longest_s: float) -> bool:
-    """Whether starts of frames (column 0) rise, by no more than a file of this size can hold."""
-    if clock.ndim != 2 or not clock.size or not np.all(np.isfinite(clock)):
-        return False
-    return bool(np.all(np.diff(clock[:, 0]) > 0) and clock[-1, 1] - clock[0, 0] <= longest_s)
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    indices: list[int]
-    time_s: NDArray[np.float64]
-    duration_s: float
-    coverage: float
-
-    def pictures(self, frames: NDArray[np.uint8], share: float = 1.0) -> Pictures:
-        """share: of the recording's frames, those that could be decoded."""
-        return Pictures(frames, self.time_s, self.duration_s, self.coverage * share)
-
-
-def _choose(
-    clock: NDArray[np.float64], span: Span, num_frames: int, times: _Times
-) -> _Chosen | MediaError:
-    """The frames on show in the middles of `num_frames` equal parts of what there is of the span.
-
-    clock: (frames, 2) start and end of every frame in seconds.
-    """
-    clock = clock - clock[0, 0] + times.late_s
-    first_s, last_s = float(clock[0, 0]), float(clock[-1, 1])
-    start_s = first_s if span.start_s is None else span.start_s
-    end_s = last_s if span.duration_s is None else start_s + span.duration_s
-    if span.duration_s is not None and span.duration_s <= 0:
-        return MediaError("too_short", f"the clip is {span.duration_s:g} s long")
-    begin_s, until_s = max(start_s, first_s), min(end_s, last_s)
-    if begin_s >= until_s:
-        have = f"the pictures are from {first_s:.3f} s to {last_s:.3f} s"
-        return MediaError("truncated", f"the clip is from {start_s:g} s to {end_s:g} s, {have}")
-    middles = begin_s + (np.arange(num_frames) + 0.5) * (until_s - begin_s) / num_frames + _TIE_S
-    indices = np.unique(np.searchsorted(clock[:, 0], middles, side="right") - 1)
-    if span.duration_s is None:
-        claim_end_s = max(last_s, first_s + (times.claim_s or 0.0))
-        coverage = claimed_coverage(until_s - begin_s, claim_end_s - start_s)
-    else:
-        coverage = (until_s - begin_s) / span.duration_s
-    time_s = np.maximum(clock[indices, 0] - start_s, 0.0)
-    return _Chosen(indices.tolist(), time_s, until_s - start_s, min(1.0, coverage))
-
-
-def _with_pyav(
-    path: str, spans: Sequence[Span], sampling: FrameSampling, track: Track, times: _Times
-) -> list[Pictures | MediaError]:
+def _with_pyav(job: _Job) -> Iterator[Part]:
     """The same choice with PyAV: time stamps from the packets, then one pass over the frames."""
-    clock = packet_clock(path, track)
-    if not _is_clock(clock.seconds, times.longest_s):
+    clock = packet_clock(job.path, job.track)
+    if not is_clock(clock.seconds, job.times.longest_s):
         clock = clock.even()
-    choices = [_choose(clock.seconds, span, sampling.num_frames, times) for span in spans]
-    wanted = {
-        index for choice in choices if isinstance(choice, _Chosen) for index in choice.indices
-    }
-    if not wanted:
-        return list(choices)  # type: ignore[arg-type]  # all of them are errors
-    frames, share = frames_at(path, track, clock, sorted(wanted))
-    return [
-        choice.pictures(np.stack([frames[index] for index in choice.indices]), share)
-        if isinstance(choice, _Chosen)
-        else choice
-        for choice in choices
-    ]
+    clips: dict[int, Chosen] = {}
+    users: dict[int, list[int]] = {}
+    for clip, given in list(job.given.items()):
+        if given is None:
+            continue
+        chosen = choose(clock.seconds, job.spans[clip], job.sampling, job.times)
+        if isinstance(chosen, MediaError) or given >= len(chosen.indices):
+            yield job.end(clip, chosen)
+            continue
+        clips[clip] = chosen
+        for index in chosen.indices[given:]:
+            users.setdefault(index, []).append(clip)
+    if not users:
+        return
+    reader = FrameReader(job.path, job.track, clock)
+    held: dict[int, list[NDArray[np.uint8]]] = {clip: [] for clip in clips}
+    for index, picture in reader.frames_at(sorted(users)):
+        for clip in users[index]:
+            chosen = clips[clip]
+            held[clip].append(picture)
+            whole = (job.given[clip] or 0) + len(held[clip]) == len(chosen.indices)
+            if whole or len(held[clip]) == job.at_once:
+                yield job.part(clip, chosen, np.stack(held[clip]))
+                held[clip] = []
+            if whole:
+                yield job.end(clip, chosen, reader.share)
+
+
+__all__ = ["FrameSampling", "Pictures", "read_pictures"]

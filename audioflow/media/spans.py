@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 _FORGIVEN_SHARE = 0.05
-_FORGIVEN_S = 0.1
+FORGIVEN_S = 0.1
 """How much less than a file claims is still all of it: encoder delay, rounding, padded frames."""
 
 
@@ -27,5 +27,5 @@ class Span:
 def claimed_coverage(have_s: float, claim_s: float | None) -> float:
     """Share (0, 1] that `have_s` is of what a file claims; a gap too small to be damage is none."""
     expected_s = max(claim_s or 0.0, have_s)
-    forgiven_s = max(_FORGIVEN_SHARE * expected_s, min(_FORGIVEN_S, expected_s / 2))
+    forgiven_s = max(_FORGIVEN_SHARE * expected_s, min(FORGIVEN_S, expected_s / 2))
     return 1.0 if expected_s - have_s <= forgiven_s else have_s / expected_s

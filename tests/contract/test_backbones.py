@@ -6,11 +6,10 @@ import torch
 from pydantic import ValidationError
 
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.base import Limits, embed_pictures, embed_sound
-from audioflow.errors import MediaError
-from audioflow.media.packing import Waveform
-from audioflow.media.patches import Patching
-from audioflow.media.pictures import FrameSampling, Pictures
+from audioflow.backbones.base import Heard, Limits, embed_pictures, embed_sound
+from audioflow.media.packing import ClipEnd, PicturesWindow
+from audioflow.media.parts import FrameSampling
+from audioflow.media.patches import Patching, Stretch
 from audioflow.registry import Settings
 
 CPU = torch.device("cpu")
@@ -57,26 +56,28 @@ def extremes(backbone) -> dict[str, torch.Tensor]:
     }
 
 
-def clips(backbone, lengths: list[float]) -> list[Waveform | Pictures]:
+def clips(backbone, lengths: list[float]) -> list[Heard | PicturesWindow]:
     """Clips of these lengths in seconds, as they come from the decoder."""
-    found: list[Waveform | Pictures] = []
-    for seed, seconds in enumerate(lengths):
+    found: list[Heard | PicturesWindow] = []
+    for place, seconds in enumerate(lengths):
         if isinstance(backbone.input, Patching):
-            shape = round(seconds * backbone.input.sample_rate_hz)
-            samples = np.random.default_rng(seed).integers(-9_000, 9_000, shape, np.int16)
-            found.append(Waveform(samples, seconds, 1.0))
+            count = round(seconds * backbone.input.sample_rate_hz)
+            samples = np.random.default_rng(place).integers(-9_000, 9_000, count, np.int16)
+            found.append(Heard(place, Stretch(samples)))
         else:
             count = min(backbone.input.num_frames, max(1, round(seconds)))
-            frames = batch(backbone, count, seed).numpy()
+            frames = batch(backbone, count, place).numpy()
             frames.flags.writeable = False  # as a view into a packed row is
-            found.append(Pictures(frames, np.linspace(0, seconds, count), seconds, 1.0))
+            time_s = np.linspace(0, seconds, count)
+            found.append(PicturesWindow(place, frames, time_s, ClipEnd(seconds, 1.0)))
     return found
 
 
 def run(backbone, media, **limits):
     """Through the function of `base` that the engine uses."""
-    through = embed_sound if isinstance(backbone.input, Patching) else embed_pictures
-    return through(backbone, media, CPU, Limits(**limits))
+    if isinstance(backbone.input, Patching):
+        return embed_sound(backbone, media, CPU, Limits(**limits))
+    return embed_pictures(backbone, media, CPU)
 
 
 def test_there_are_backbones_to_test():
@@ -161,24 +162,37 @@ def test_options_of_plain_values_make_the_same_backbone(name):
     assert (one.input, dict(one.layers)) == (other.input, dict(other.layers))
 
 
-def test_clips_come_out_in_order_and_failures_in_their_places(backbone):
-    lost = MediaError("no_audio", "nothing there")
+def test_clips_come_out_in_order(backbone):
     media = clips(backbone, [2.2, 1.0, 3.5])
-    thin = type(media[0])(*[getattr(media[0], f) for f in media[0].__dataclass_fields__][:-1], 0.5)
-    found = run(backbone, [media[0], lost, media[1], thin, media[2]], min_coverage=0.8)
-    assert found[1] is lost
-    assert (found[3].error, found[3].reason) == (
-        "truncated",
-        "50.0% of it could be decoded (2.20 s); embed.min_coverage asks for 80.0%",
-    )
-    for clip, back in zip(media, (found[0], found[2], found[4]), strict=True):
+    found = run(backbone, media)
+    assert [part.clip for part in found] == [0, 1, 2]
+    for clip, back in zip(media, found, strict=True):
         (alone,) = run(backbone, [clip])
-        assert (back.duration_s, back.coverage) == (clip.duration_s, 1.0)
-        assert np.array_equal(back.patch_start_s, alone.patch_start_s)
+        together, alone = back.embedding, alone.embedding
+        assert np.array_equal(together.patch_start_s, alone.patch_start_s)
         for name, width in backbone.layers.items():
-            assert back.layers[name].shape == (len(back.patch_start_s), width)
-            assert back.layers[name].dtype == np.float32
-            assert np.allclose(back.layers[name], alone.layers[name], rtol=1e-5, atol=1e-5)
+            assert together.layers[name].shape == (len(together.patch_start_s), width)
+            assert together.layers[name].dtype == np.float32
+            assert np.allclose(together.layers[name], alone.layers[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_clip_too_short_for_a_patch_is_told_by_its_place():
+    strict = BACKBONES.build("acoustic", {"short": "fail"})
+    long, short = clips(strict, [1.5, 0.2])
+    found = run(strict, [long, short])
+    assert found[0].clip == 0
+    assert found[1][0] == 1
+    assert found[1][1].error == "too_short"
+
+
+def test_a_variant_keeps_its_number_its_length_and_its_place(backbone):
+    if not isinstance(backbone.input, Patching):
+        pytest.skip("pictures have no variants")
+    (clip,) = clips(backbone, [2.5])
+    (found,) = run(backbone, [Heard(3, clip.stretch, variant=2, offset_s=600.0)])
+    assert (found.clip, found.embedding.variant) == (3, 2)
+    assert found.embedding.duration_s == pytest.approx(2.5, abs=1e-3)
+    assert found.embedding.patch_start_s[0] == 600.0
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
@@ -188,7 +202,8 @@ def test_the_size_of_a_batch_changes_nothing(backbone, size):
         run(backbone, media, patches_per_batch=size), run(backbone, media), strict=True
     ):
         for name in backbone.layers:
-            assert np.allclose(one.layers[name], other.layers[name], rtol=1e-5, atol=1e-5)
+            these, those = one.embedding.layers[name], other.embedding.layers[name]
+            assert np.allclose(these, those, rtol=1e-5, atol=1e-5)
 
 
 def test_no_batch_of_patches_is_larger_than_the_limit():
@@ -204,20 +219,11 @@ def test_no_batch_of_patches_is_larger_than_the_limit():
 
     found = run(Spy(), clips(backbone, [2.2, 3.5, 1.0]), patches_per_batch=4)
     assert max(sizes) == 4
-    assert sum(sizes) == sum(len(clip.patch_start_s) for clip in found)
+    assert sum(sizes) == sum(len(part.embedding.patch_start_s) for part in found)
 
 
-def test_no_clip_and_only_failures_give_what_came(backbone):
-    lost = MediaError("empty", "0 bytes")
+def test_no_clip_is_no_part(backbone):
     assert run(backbone, []) == []
-    assert run(backbone, [lost, lost]) == [lost, lost]
-
-
-def test_a_coverage_of_exactly_the_limit_is_enough(backbone):
-    (clip,) = clips(backbone, [1.5])
-    fields = [getattr(clip, f) for f in clip.__dataclass_fields__][:-1]
-    rounded = type(clip)(*fields, float(np.float32(0.9)))  # less than 0.9, by its trip as float32
-    assert not isinstance(run(backbone, [rounded], min_coverage=0.9)[0], MediaError)
 
 
 def test_batches_are_bounded_in_samples():

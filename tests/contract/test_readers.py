@@ -9,6 +9,7 @@ import pytest
 from audioflow.datasets import READERS
 from audioflow.errors import InputError
 from audioflow.manifest import Clip
+from audioflow.storage import Folder
 
 
 def folder(root: Path) -> dict[str, Any]:
@@ -37,7 +38,7 @@ EXAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def read(name: str, options: dict[str, Any]) -> list[Clip]:
-    return list(READERS.build(name, options).read(lambda path: path))
+    return list(READERS.build(name, options).read(Folder))
 
 
 def test_every_reader_has_an_example() -> None:

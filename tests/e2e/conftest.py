@@ -54,6 +54,7 @@ class Cluster:
 
     place: Place
     dashboard: str
+    address: str
 
     def submit(self, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         """`ray job submit --working-dir . -- ENTRYPOINT` from the project's folder."""
@@ -85,7 +86,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     url = f"http://127.0.0.1:{dashboard}"
     try:
         _wait_for(f"{url}/api/jobs/", process)
-        yield Cluster(place, url)
+        yield Cluster(place, url, f"127.0.0.1:{port}")
     finally:
         end_group(process)
         log.close()

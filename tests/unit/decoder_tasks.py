@@ -1,42 +1,79 @@
-"""What the tests of the decoder child make it do; it imports them by name."""
+"""What the tests of the decoder child make it do; it imports them by name.
+
+Every task yields what the child is to send.
+"""
 
 import os
 import signal
 import time
+from collections.abc import Iterator
+
+from audioflow.media.parts import End
+from tests.decoders import Segfaulting
 
 
-def hang() -> None:
+class Message:
+    """Something to send: the child asks of it only how large it is."""
+
+    def __init__(self, value: object, nbytes: int = 0) -> None:
+        self.value = value
+        self.nbytes = nbytes
+
+
+def pid() -> Iterator[Message]:
+    yield Message(os.getpid())
+
+
+def hang() -> Iterator[Message]:
     time.sleep(3600)
+    yield Message(None)
 
 
-def hang_deaf() -> None:
+def hang_deaf() -> Iterator[Message]:
     """Hang without listening to a polite request to end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(3600)
+    yield from hang()
 
 
-def segfault() -> None:
+def segfault() -> Iterator[Message]:
     os.kill(os.getpid(), signal.SIGSEGV)
+    yield Message(None)
 
 
-def leave() -> None:
+def leave() -> Iterator[Message]:
     os._exit(7)
+    yield Message(None)
 
 
-def take_memory(size: int) -> int:
-    return len(bytearray(size))
+def take_memory(size: int) -> Iterator[Message]:
+    yield Message(len(bytearray(size)))
 
 
-def answer_with(size: int) -> bytes:
-    return bytes(size)
+def answer_with(size: int) -> Iterator[Message]:
+    yield Message(bytes(size), size)
 
 
-def fail() -> None:
+def count_to(end: int, nbytes: int) -> Iterator[Message]:
+    """Numbers, each as large as it says."""
+    for number in range(end):
+        yield Message(number, nbytes)
+
+
+def pause_between(seconds: float, count: int) -> Iterator[Message]:
+    """A full message every now and then."""
+    for number in range(count):
+        time.sleep(seconds)
+        yield Message(number, 2**24)
+
+
+def fail() -> Iterator[Message]:
     raise ZeroDivisionError("a bug of the decoder")
+    yield Message(None)
 
 
-def fail_like_a_closed_pipe() -> None:
+def fail_like_a_closed_pipe() -> Iterator[Message]:
     raise EOFError("of the task itself")
+    yield Message(None)
 
 
 class NotInTheChild:
@@ -51,16 +88,23 @@ class Unpicklable(Exception):
         super().__init__(f"{first} and {second}")
 
 
-def fail_without_return() -> None:
+def fail_without_return() -> Iterator[Message]:
     raise Unpicklable(1, 2)
+    yield Message(None)
 
 
-def limits() -> tuple[int, int, bool]:
+def limits() -> Iterator[Message]:
     import resource
 
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    return (
-        resource.getrlimit(resource.RLIMIT_CORE)[0],
-        resource.getrlimit(resource.RLIMIT_DATA)[0],
-        ignored,
-    )
+    core = resource.getrlimit(resource.RLIMIT_CORE)[0]
+    yield Message((core, resource.getrlimit(resource.RLIMIT_DATA)[0], ignored))
+
+
+class Forgetful(Segfaulting):
+    """Ends nothing but the first clip."""
+
+    def decode(self, path, spans, wanted):
+        for part in super().decode(path, spans, wanted):
+            if part.clip == 0 or not isinstance(part, End):
+                yield part

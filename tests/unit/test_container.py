@@ -10,9 +10,10 @@ import pytest
 
 from audioflow.errors import MediaError
 from audioflow.media.container import open_media
-from audioflow.media.decode import Wanted, decode_recording
-from audioflow.media.pictures import FrameSampling, Pictures
-from audioflow.media.sound import Sound, Span
+from audioflow.media.parts import FrameSampling, Wanted
+from audioflow.media.pictures import Pictures
+from audioflow.media.spans import Span
+from tests.decoders import Sound, decode_recording
 from tests.media_files import frame_numbers, numbered_frames, tone, write_media, write_wav
 
 SAMPLING = FrameSampling(4, 64)

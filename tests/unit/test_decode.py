@@ -2,16 +2,17 @@
 
 import csv
 import random
+from itertools import chain
 
 import numpy as np
 import pytest
 
 from audioflow.errors import ERROR_CLASSES, MediaError
 from audioflow.media.child import DecoderChild
-from audioflow.media.decode import Wanted, decode_recording
-from audioflow.media.patches import Patching
-from audioflow.media.pictures import FrameSampling, Pictures
-from audioflow.media.sound import Sound, Span
+from audioflow.media.parts import FrameSampling, Wanted
+from audioflow.media.pictures import Pictures
+from audioflow.media.spans import Span
+from tests.decoders import Sound, collect, decode_recording
 from tests.media_files import numbered_frames, rms_db, tone, write_media
 
 SAMPLING = FrameSampling(4, 64)
@@ -33,6 +34,7 @@ WRONG = {
     "exo__invalid-bitstream.webm": ("no_audio", "truncated"),
     "exo__subsample_encrypted_altref.webm": ("no_audio", "truncated"),
     "opensoundscape__empty_2c.wav": ("truncated", "no_video"),
+    "derived__one_sample.wav": ("too_short", "no_video"),  # less than one at 16 kHz
     "derived__.hidden.mp4": ("", ""),
     "derived__quote'\"`$(x);%20#?&.mp4": ("", ""),
 }
@@ -42,6 +44,12 @@ PARTLY = {
     "derived__chained.ogg": (0.59, None),  # FFmpeg 8 ends where the second stream begins
     "exo__sample_with_junk": (0.33, 0.6),
     "decord__corrupted.mp4": (None, 0.98),
+}
+
+HOLES = {
+    # Packets are missing, by the time stamps; ffmpeg joins what is there.
+    "ExoPlayer__bbb_2500ms.ts",
+    "ExoPlayer__sample_partially_fragmented.mp4",
 }
 
 
@@ -62,12 +70,15 @@ def real(shared_data):
     child = DecoderChild(timeout_s=60, memory_gb=2)
     child.warm()
     process = child._running
-    clips = [
-        (path, row, child.decode(path, [Span()], BOTH)[0]) for path, row in described(shared_data)
-    ]
+    clips = [(path, row, through(child, path)) for path, row in described(shared_data)]
     assert child._running is process, "the child died on the way"
     child.close()
     return clips
+
+
+def through(child, path):
+    parts = chain.from_iterable(child.decode(str(path), [Span()], BOTH))
+    return collect(parts, 1, BOTH)[0]
 
 
 def error(part) -> str:
@@ -94,6 +105,8 @@ def test_real_sound_is_as_long_and_as_loud_as_ffmpeg_found_it(real):
         if not isinstance(clip.sound, Sound) or row["file"] in PARTLY:
             continue
         if float(row["decoded_audio_s"] or 0) < 0.2:
+            continue
+        if row["file"] in HOLES:
             continue
         compared += 1
         assert clip.sound.duration_s == pytest.approx(float(row["decoded_audio_s"]), abs=0.05), row
@@ -155,7 +168,7 @@ def test_flipped_bits_never_end_in_anything_but_media_or_a_reason(tmp_path, name
         for _ in range(generator.choice((1, 20, 200))):
             data[generator.randrange(len(data))] = generator.randrange(256)
         broken.write_bytes(data[: generator.choice((len(data), generator.randrange(len(data))))])
-        (clip,) = child.decode(str(broken), [Span()], BOTH)
+        clip = through(child, broken)
         for part in (clip.sound, clip.pictures[SAMPLING]):
             if isinstance(part, MediaError):
                 assert part.error in set(ERROR_CLASSES) - {"internal"}
@@ -168,19 +181,8 @@ def test_flipped_bits_never_end_in_anything_but_media_or_a_reason(tmp_path, name
 # What is wanted
 
 
-def test_wanted_is_each_rate_and_each_sampling_once_in_order():
-    inputs = [
-        Patching(22_050, 1, 1),
-        FrameSampling(8, 96),
-        Patching(16_000, 0.96, 0.96),
-        FrameSampling(4, 96),
-        Patching(16_000, 2, 1),
-        FrameSampling(8, 96),
-    ]
-    wanted = Wanted.of(inputs, 12.0)
-    assert wanted.sample_rates_hz == (16_000, 22_050)
-    assert wanted.samplings == (FrameSampling(4, 96), FrameSampling(8, 96))
-    assert wanted.max_duration_s == 12.0
+def test_the_sources_are_all_rates_and_all_samplings():
+    assert Wanted((8_000, 16_000), (SAMPLING,)).sources == (8_000, 16_000, SAMPLING)
 
 
 def test_sound_and_pictures_fail_apart(tmp_path):

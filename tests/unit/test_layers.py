@@ -22,14 +22,14 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors",
-        "events registry recipe recipe_checks recipe_faults recipe_file recipe_splits recipe_yaml"
-        " schemas storage tables",
+        "downloads events redaction registry recipe recipe_augment recipe_checks recipe_faults"
+        " recipe_file recipe_splits recipe_yaml retries schemas storage stores tables",
         "bootstrap join listing manifest media metrics pools ranking shards simplex stratify",
         "embeddings frontend scores",
         "backbones datasets heads pooling",
-        "fusion report training",
+        "failures fusion report training verify",
         "engine",
-        "cli console",
+        "cli cli_tools console",
         "jobs",
     )
 )
@@ -37,7 +37,22 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 # Imports between two members of one layer: (importer, imported) -> why.
 BESIDE: dict[tuple[str, str], str] = {
     ("recipe", "registry"): "sections are `Settings`, and `Plugins` holds registries",
+    ("recipe", "recipe_augment"): "one section, in a file of its own",
     ("recipe", "recipe_splits"): "one section, in a file of its own",
+    ("recipe", "redaction"): "faults never show a secret",
+    ("recipe", "stores"): "options of stores are checked by their owner",
+    ("recipe_augment", "registry"): "a section is `Settings`",
+    ("recipe_checks", "redaction"): "faults never show a secret",
+    ("recipe_checks", "stores"): "options of stores are checked by their owner",
+    ("recipe_file", "redaction"): "faults never show a secret",
+    ("stores", "redaction"): "what fails is told without secrets",
+    ("downloads", "redaction"): "what fails is told without secrets",
+    ("downloads", "retries"): "every access is tried again",
+    ("downloads", "stores"): "where a url leads",
+    ("storage", "downloads"): "one place for whoever handles files",
+    ("storage", "redaction"): "what fails is told without secrets",
+    ("storage", "retries"): "every access is tried again",
+    ("storage", "stores"): "where a url leads",
     ("recipe_splits", "registry"): "a section is `Settings`",
     ("recipe_faults", "recipe"): "a plug-in's choice is described in its own words",
     ("recipe_faults", "registry"): "the nearest spelling",
@@ -55,15 +70,19 @@ BESIDE: dict[tuple[str, str], str] = {
     ("metrics", "bootstrap"): "intervals",
     ("metrics", "ranking"): "metrics of a ranking",
     ("pools", "simplex"): "what the optimiser asks of a pool",
+    ("failures", "verify"): "which tables a run has",
+    ("cli", "cli_tools"): "its tools",
     ("cli", "console"): "what a person sees",
+    ("cli_tools", "console"): "errors and status lines look the same",
 }
 
 PLUGIN_FOLDERS = ("backbones", "datasets", "heads")
 
 LIGHT = (
-    "errors events registry recipe recipe_checks recipe_faults recipe_file recipe_splits"
-    " recipe_yaml schemas storage tables listing stratify manifest shards media bootstrap ranking"
-    " metrics join pools simplex datasets report fusion"
+    "errors events registry recipe recipe_augment recipe_checks recipe_faults recipe_file"
+    " recipe_splits recipe_yaml redaction retries stores downloads schemas storage tables listing"
+    " stratify manifest shards media bootstrap ranking metrics join pools simplex datasets report"
+    " fusion failures verify"
 ).split()
 """What must work, and start fast, where there is no torch."""
 

@@ -1,45 +1,46 @@
-"""A shard's media as one Arrow row, and waveforms cut into patches."""
+"""A shard's media as Arrow rows, and waveforms cut into patches."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from audioflow.errors import MediaError
-from audioflow.media.decode import ClipMedia
+from audioflow.media import packing
 from audioflow.media.packing import (
-    Waveform,
+    ClipEnd,
+    Packer,
+    Sources,
     input_column,
-    pack,
     pictures_column,
     sound_column,
     unpack_pictures,
     unpack_sound,
 )
-from audioflow.media.patches import Patching, cut_patches
-from audioflow.media.pictures import FrameSampling, Pictures
-from audioflow.media.sound import Sound
+from audioflow.media.parts import End, FrameSampling, Part, PicturesPart, SoundPart
+from audioflow.media.patches import Patching, Stretch, cut_patches
 
-RATES = (8_000, 16_000)
-WIDE, TALL = FrameSampling(2, 16), FrameSampling(3, 8)
+RATE = 8_000
+WIDE, TALL = FrameSampling(2, 16), FrameSampling(None, 8, fps=2.0)
+INPUTS = (Patching(RATE, 0.5, 0.2), Patching(16_000, 1.0, 1.0), WIDE, TALL)
 GENERATOR = np.random.default_rng(0)
 
-
-def sound(seconds: float, coverage: float = 1.0) -> Sound:
-    waves = {
-        rate: GENERATOR.integers(-32768, 32767, round(seconds * rate), np.int16) for rate in RATES
-    }
-    return Sound(waves, seconds, coverage)
+Row = dict[str, pa.Array]
 
 
-def pictures(count: int, height: int, width: int) -> Pictures:
-    frames = GENERATOR.integers(0, 255, (count, height, width, 3), np.uint8)
-    return Pictures(frames, np.arange(count) * 0.1, 1.5, 0.75)
+def noise(count: int) -> np.ndarray:
+    return GENERATOR.integers(-32768, 32767, count, np.int16)
 
 
-def travelled(clips: list[ClipMedia]) -> dict[str, pa.Array]:
+def frames(count: int, height: int, width: int) -> np.ndarray:
+    return GENERATOR.integers(0, 255, (count, height, width, 3), np.uint8)
+
+
+def travelled(columns: Row) -> Row:
     """The packed row after a trip through an Arrow stream, as between two processes."""
     sink = pa.BufferOutputStream()
-    table = pa.table(pack(clips, RATES, (WIDE, TALL)))
+    table = pa.table(columns)
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     back = pa.ipc.open_stream(sink.getvalue()).read_all()
@@ -47,60 +48,131 @@ def travelled(clips: list[ClipMedia]) -> dict[str, pa.Array]:
     return {name: back[name].combine_chunks() for name in back.column_names}
 
 
+def packed(parts: list[Part], inputs: tuple = INPUTS) -> list[Row]:
+    """The rows that a packer makes of these parts."""
+    packer, rows = Packer(Sources.of(inputs)), []
+    for part in parts:
+        packer.add(part)
+        if packer.full:
+            rows.append(travelled(packer.columns()))
+    return [*rows, travelled(packer.columns())]
+
+
 def test_media_and_failures_come_back_as_they_went_in():
-    lost = MediaError("truncated", "the rest is missing: 'ü'\n")
-    clips = [
-        ClipMedia(sound(0.5), {WIDE: pictures(2, 16, 20), TALL: lost}),
-        ClipMedia(lost, {WIDE: lost, TALL: pictures(3, 9, 8)}),
-        ClipMedia(sound(0.123, 0.25), {WIDE: pictures(1, 17, 16), TALL: pictures(2, 8, 8)}),
-    ]
-    row = travelled(clips)
-    for rate in RATES:
-        for clip, back in zip(clips, unpack_sound(row, rate), strict=True):
-            if isinstance(clip.sound, MediaError):
-                assert (back.error, back.reason) == (clip.sound.error, clip.sound.reason)
-                continue
-            assert np.array_equal(back.samples, clip.sound.waveforms[rate])
-            assert back.samples.dtype == np.int16
-            assert back.duration_s == clip.sound.duration_s
-            assert back.coverage == pytest.approx(clip.sound.coverage)
-    for sampling in (WIDE, TALL):
-        for clip, back in zip(clips, unpack_pictures(row, sampling), strict=True):
-            part = clip.pictures[sampling]
-            if isinstance(part, MediaError):
-                assert (back.error, back.reason) == (part.error, part.reason)
-                continue
-            assert np.array_equal(back.frames, part.frames)
-            assert np.array_equal(back.time_s, part.time_s)
-            assert (back.duration_s, back.coverage) == (1.5, 0.75)
+    lost = MediaError("truncated", "the rest is missing: 'ü'\n", attempts=3)
+    samples, shown = noise(4000), frames(2, 16, 20)
+    (row,) = packed(
+        [
+            SoundPart(0, RATE, samples[:1500]),
+            SoundPart(1, RATE, noise(10)),
+            SoundPart(0, RATE, samples[1500:]),
+            End(0, RATE, 0.5, 0.25),
+            End(1, RATE, error=lost),
+            PicturesPart(0, WIDE, shown[:1], np.array([0.25])),
+            PicturesPart(0, WIDE, shown[1:], np.array([0.75])),
+            End(0, WIDE, 1.0, 1.0),
+            End(1, WIDE, error=lost),
+        ]
+    )
+    first, second = unpack_sound(row, RATE)
+    assert np.array_equal(first.stretch.samples, samples)
+    assert (first.clip, first.stretch.first, first.stretch.whole) == (0, 0, True)
+    assert first.end == ClipEnd(0.5, 0.25)
+    assert second.end == ClipEnd(0.0, 0.0, "truncated", lost.reason, 3, "decode")
+    assert unpack_sound(row, 16_000) == []
+    first, second = unpack_pictures(row, WIDE)
+    assert np.array_equal(first.frames, shown)
+    assert first.time_s.tolist() == [0.25, 0.75]
+    assert (first.end, second.end.error) == (ClipEnd(1.0, 1.0), "truncated")
+    assert len(second.frames) == 0
 
 
-def test_a_shard_of_failures_only_is_packed_too():
-    gone = MediaError("not_found", "the file does not exist")
-    row = travelled([ClipMedia(gone, {WIDE: gone, TALL: gone})] * 2)
-    assert [part.error for part in unpack_sound(row, 8_000)] == ["not_found"] * 2
-    assert [part.error for part in unpack_pictures(row, WIDE)] == ["not_found"] * 2
-
-
-def test_what_was_not_decoded_is_a_failure_and_not_silence():
-    row = travelled([ClipMedia(None, {})])
-    for part in (*unpack_sound(row, 16_000), *unpack_pictures(row, TALL)):
-        assert (part.error, part.reason) == (
-            "internal",
-            "the decoder returned nothing for this clip",
-        )
+def test_an_error_says_at_which_stage_it_happened():
+    packer = Packer(Sources.of(INPUTS))
+    packer.add(End(0, RATE, error=MediaError("network", "no answer")), "fetch")
+    (window,) = unpack_sound(travelled(packer.columns()), RATE)
+    assert (window.end.error, window.end.stage) == ("network", "fetch")
 
 
 def test_unpacked_waveforms_are_views_into_the_row():
-    row = travelled([ClipMedia(sound(0.5), {})])
-    (part,) = unpack_sound(row, 8_000)
-    assert isinstance(part, Waveform)
-    assert not part.samples.flags.owndata
+    (row,) = packed([SoundPart(0, RATE, noise(4000)), End(0, RATE, 0.5, 1.0)])
+    (window,) = unpack_sound(row, RATE)
+    assert not window.stretch.samples.flags.owndata
 
 
 def test_columns_are_named_by_what_is_in_them():
-    assert sound_column(16_000) == input_column(Patching(16_000, 1.0, 1.0)) == "sound_16000"
-    assert pictures_column(WIDE) == input_column(WIDE) == "pictures_2x16"
+    assert sound_column(16_000) == input_column(INPUTS[1]) == "sound_16000"
+    assert pictures_column(WIDE) == input_column(WIDE) == "pictures_2_16"
+    assert pictures_column(TALL) == input_column(TALL) == "pictures_2fps_8"
+
+
+def test_a_row_has_a_column_for_every_input_whatever_was_decoded():
+    (row,) = packed([])
+    assert [unpack_sound(row, rate) for rate in (RATE, 16_000)] == [[], []]
+    assert [unpack_pictures(row, way) for way in (WIDE, TALL)] == [[], []]
+
+
+def pieces(samples: np.ndarray, clip: int = 0) -> Iterator[SoundPart]:
+    """The samples in parts of random sizes."""
+    while samples.size:
+        size = int(GENERATOR.integers(1, 4000))
+        yield SoundPart(clip, RATE, samples[:size])
+        samples = samples[size:]
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.3, 2.0, 2.001, 3.9, 4.0, 7.13, 10.0])
+@pytest.mark.parametrize("short", ["pad", "repeat"])
+@pytest.mark.parametrize("least_s", [0.0, 1.3])
+def test_a_clip_in_windows_gives_the_patches_of_the_whole(monkeypatch, seconds, short, least_s):
+    monkeypatch.setattr(packing, "WINDOW_S", 2)
+    monkeypatch.setattr(packing, "ROW_BYTES", 20_000)
+    ways = [
+        Patching(RATE, patch_s, hop_s, short, least_s)
+        for patch_s, hop_s in ((0.5, 0.2), (1.0, 1.0), (0.3, 0.7), (0.25, 0.0001))
+    ]
+    samples = noise(round(seconds * RATE))
+    rows = packed([*pieces(samples), End(0, RATE, seconds, 1.0)], tuple(ways))
+    windows = [window for row in rows for window in unpack_sound(row, RATE)]
+    assert [window.end is not None for window in windows] == [False] * (len(windows) - 1) + [True]
+    assert len(windows) >= seconds // 2
+    for way in ways:
+        whole, starts = cut_patches(Stretch(samples), way)
+        parts = [cut_patches(window.stretch, way) for window in windows]
+        assert np.concatenate([part[1] for part in parts]).tolist() == starts.tolist()
+        assert np.array_equal(np.concatenate([part[0] for part in parts]), whole)
+
+
+def test_much_media_is_several_rows_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(packing, "WINDOW_S", 2)
+    monkeypatch.setattr(packing, "ROW_BYTES", 100_000)
+    clips = {clip: noise(clip * 9_000) for clip in range(1, 9)}
+    parts: list[Part] = []
+    for clip, samples in clips.items():
+        parts += [*pieces(samples, clip), End(clip, RATE, 1.0, 1.0)]
+    rows = packed(parts, (Patching(RATE, 0.5, 0.2),))
+    assert len(rows) > 5
+    assert max(len(row["sound_8000"][0].as_buffer()) for row in rows) < 150_000
+    windows = [window for row in rows for window in unpack_sound(row, RATE)]
+    for clip, samples in clips.items():
+        mine = [window for window in windows if window.clip == clip]
+        assert sum(window.end is not None for window in mine) == 1
+        last = mine[-1].stretch
+        assert last.first + last.samples.size == samples.size
+
+
+def test_many_frames_are_several_rows(monkeypatch):
+    monkeypatch.setattr(packing, "ROW_BYTES", 10_000)
+    shown = frames(100, 8, 8)
+    parts: list[Part] = [
+        PicturesPart(0, TALL, shown[k : k + 7], np.arange(k, k + len(shown[k : k + 7])) / 2)
+        for k in range(0, 100, 7)
+    ]
+    rows = packed([*parts, End(0, TALL, 50.0, 1.0)])
+    assert len(rows) > 1
+    windows = [window for row in rows for window in unpack_pictures(row, TALL)]
+    assert np.array_equal(np.concatenate([window.frames for window in windows]), shown)
+    assert np.concatenate([w.time_s for w in windows]).tolist() == [k / 2 for k in range(100)]
+    assert [window.end is not None for window in windows].count(True) == 1
 
 
 # Patches
@@ -108,7 +180,7 @@ def test_columns_are_named_by_what_is_in_them():
 
 def cut(samples: int, patch_s: float = 1.0, hop_s: float = 0.5, short: str = "pad", rate=100):
     waveform = np.arange(1, samples + 1, dtype=np.int16)
-    return cut_patches(waveform, Patching(rate, patch_s, hop_s, short))
+    return cut_patches(Stretch(waveform), Patching(rate, patch_s, hop_s, short))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +199,7 @@ def test_patches_lie_whole_inside_the_waveform(samples, starts):
 def test_patch_starts_do_not_drift_where_the_hop_is_no_whole_number_of_samples():
     patching = Patching(22_050, 0.96, 0.00003)
     assert (patching.patch_samples, patching.hop_samples) == (21_168, 1)
-    _, start_s = cut_patches(np.zeros(22_050, np.int16), patching)
+    _, start_s = cut_patches(Stretch(np.zeros(22_050, np.int16)), patching)
     assert start_s[-1] == pytest.approx((22_050 - 21_168) / 22_050)
 
 
@@ -153,6 +225,15 @@ def test_no_sample_is_no_patch(short):
 
 def test_patches_are_views_and_not_copies():
     waveform = np.zeros(100_000, np.int16)
-    patches, _ = cut_patches(waveform, Patching(100, 1.0, 0.01))
+    patches, _ = cut_patches(Stretch(waveform), Patching(100, 1.0, 0.01))
     assert np.shares_memory(patches, waveform)
     assert patches.nbytes > 90 * waveform.nbytes
+
+
+@pytest.mark.parametrize(("samples", "length"), [(3, 12), (4, 12), (9, 18), (10, 10), (25, 25)])
+def test_a_clip_is_repeated_whole_until_it_is_long_enough(samples, length):
+    waveform = np.arange(1, samples + 1, dtype=np.int16)
+    patching = Patching(100, 0.02, 0.01, min_duration_s=0.1)
+    patches, start_s = cut_patches(Stretch(waveform), patching)
+    assert len(start_s) == length - 1
+    assert patches[:, 0].tolist() == [1 + k % samples for k in range(length - 1)]

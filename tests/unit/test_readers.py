@@ -20,7 +20,7 @@ from audioflow.storage import Folder, local_copy, local_path
 
 
 def read(reader: str, **options: Any) -> Sequence[Clip]:
-    return READERS.build(reader, options).read(lambda url: url)
+    return READERS.build(reader, options).read(Folder)
 
 
 def put(root: str | Path, *names: str) -> str:

@@ -1,6 +1,7 @@
 """Recipes: what is read, what is refused, and how the refusal reads."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -549,9 +550,7 @@ def test_a_plugin_whose_package_is_missing_is_a_fault_of_the_recipe(tmp_path: Pa
     path = tmp_path / "r.yaml"
     path.write_text(BASE.replace("head: linear", "head: fancy"))
     heads = Registry("head", {**PLUGINS.heads.entries, "fancy": "no_such_package_at_all:Fancy"})
-    registries = type(PLUGINS)(
-        PLUGINS.readers, PLUGINS.backbones, PLUGINS.poolings, heads, PLUGINS.rules
-    )
+    registries = replace(PLUGINS, heads=heads)
     with pytest.raises(
         RecipeError, match=r"systems\.video\.head: head 'fancy' needs the package 'no_such_pack"
     ):

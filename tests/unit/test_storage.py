@@ -39,7 +39,7 @@ class BrokenStore(MemoryFileSystem):
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Access Denied")
 
-    ls = find = cat_file = pipe_file = rm_file = rm = exists = isfile = get_file = _refuse
+    ls = find = info = cat_file = pipe_file = rm_file = rm = exists = isfile = get_file = _refuse
 
 
 class CachingStore(MemoryFileSystem):
@@ -93,6 +93,41 @@ def test_what_is_written_is_read_listed_and_removed(folder: Folder) -> None:
     folder.remove_all()
     assert folder.names() == []
     assert (folder / "inner").names() == []
+
+
+def test_many_files_are_read_at_once_and_absent_ones_left_out(folder: Folder) -> None:
+    assert folder.read_many(["a"]) == {}
+    contents = {f"{number} [*].json": b"%d" % number for number in range(1100)}
+    few = dict(list(contents.items())[:20])
+    for name, data in (contents if is_local(folder.url) else few).items():
+        folder.write(name, data)
+    assert folder.read_many(few) == few
+    found = folder.read_many([*contents, *few, "absent"])
+    assert found == {name: contents[name] for name in folder.names()}
+    assert folder.read_many([]) == {}
+
+
+def test_a_folder_knows_where_it_stands() -> None:
+    for url, above, name in (
+        ("s3://b/run/a.csv", "s3://b/run", "a.csv"),
+        ("/data/run", "/data", "run"),
+        ("a.csv", ".", "a.csv"),
+        ("/data/what?/a.csv", "/data/what?", "a.csv"),
+        ("https://h/d/a.csv?sig=x/y", "https://h/d", "a.csv?sig=x/y"),
+    ):
+        assert Folder(url).split() == (Folder(above), name)
+        assert (Folder(above) / name).url in (url, f"./{url}")
+
+
+def test_names_are_those_of_files_only(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in ("b", BAD_NAME, ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    (tmp_path / "to_folder").symlink_to(tmp_path / "inner")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert Folder(str(tmp_path)).names() == ["b", BAD_NAME, "link"]
+    assert Folder(str(tmp_path / "b")).names() == []
 
 
 def test_a_file_that_is_not_there_cannot_be_read(folder: Folder) -> None:

@@ -1,0 +1,252 @@
+"""The tools of the command line: `audioflow verify RUN_DIR`, `audioflow failures RUN_DIR`.
+
+They look at what a run wrote; they need no recipe, no Ray and no torch.
+"""
+
+import csv
+import json
+import os
+import textwrap
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from audioflow.console import STATUS_EVERY_S, Console
+from audioflow.errors import AudioflowError, StorageError
+from audioflow.failures import Chosen, FailureGroup, TableFailures, all_failures, summarise
+from audioflow.redaction import masked
+from audioflow.storage import Folder, is_local, path_url
+from audioflow.tables import FAILURES_SCHEMA, Failure
+from audioflow.verify import verify
+from audioflow.verify.text import one_line, plural, verification_lines
+
+WIDEST = 100
+"""Columns that a hint may take."""
+
+RunDir = Annotated[
+    str, typer.Argument(help="The run_dir of a recipe: a folder or s3:// url.", metavar="RUN_DIR")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+TOOLS = {
+    "verify": "Prove that every table of a run is whole, or list what is not.",
+    "failures": "Show which clips of a run failed, why, and what to do.",
+}
+"""The tools and what they do, in words."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the tools to the command line."""
+    app.command("verify", help=TOOLS["verify"])(verify_command)
+    app.command("failures", help=TOOLS["failures"])(failures_command)
+
+
+def verify_command(run_dir: RunDir, as_json: AsJson = False) -> None:
+    """Exit code 0 where all is well, 1 where there is a fault, 4 where there is no table."""
+    raise typer.Exit(_guarded(lambda: _verify(run_dir, as_json)))
+
+
+def failures_command(
+    run_dir: RunDir,
+    table: Annotated[
+        str | None, typer.Option(help="Only this table, such as embeddings/acoustic.")
+    ] = None,
+    error: Annotated[str | None, typer.Option(help="Only this error class, as no_audio.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every failure, one per line.")] = False,
+    csv_path: Annotated[
+        str | None,
+        typer.Option("--csv", help="Also write every failure to this file.", metavar="PATH"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Exit code 0, also where there are failures; 4 where there is no table."""
+    chosen = Chosen(table, error)
+    raise typer.Exit(_guarded(lambda: _failures(run_dir, chosen, every, csv_path, as_json)))
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`, or of the error that ended it."""
+    console = Console()
+    try:
+        return work()
+    except AudioflowError as error:
+        console.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error("stopped")
+        return 1
+    finally:
+        console.close()
+
+
+def run_folder(run_dir: str) -> Folder:
+    """The folder of a run, where the jobs look for it: relative paths under `$AUDIOFLOW_HOME`.
+
+    A relative path that is there from the current folder is taken as it is.
+    """
+    if not is_local(run_dir) or run_dir.startswith("file://"):
+        return Folder(run_dir)
+    path = Path(run_dir).expanduser()
+    home = os.environ.get("AUDIOFLOW_HOME")
+    if home and not path.exists():
+        path = Path(home).expanduser() / path
+    return Folder(path_url(str(path.absolute())))
+
+
+def _out() -> RichConsole:
+    return RichConsole(highlight=False, soft_wrap=True)
+
+
+# verify
+
+
+def _verify(run_dir: str, as_json: bool) -> int:
+    folder = run_folder(run_dir)
+    with _Bar() as bar:
+        found = verify(folder, bar)
+    if as_json:
+        typer.echo(
+            json.dumps({"run_dir": masked(folder.url), "ok": found.ok} | asdict(found), indent=1)
+        )
+    else:
+        out = _out()
+        for line in verification_lines(found, masked(folder.url)):
+            out.print(line)
+    return 0 if found.ok else 1
+
+
+class _Bar:
+    """How far `verify` is: a bar on a terminal, else a line now and then; on standard error."""
+
+    def __init__(self) -> None:
+        self._out = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        text = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/")
+        self._bar = Progress(
+            *text, TextColumn("{task.total} shards"), console=self._out, transient=True
+        )
+        self._task = self._bar.add_task("verify", total=None)
+        self._told = time.monotonic()
+
+    def __enter__(self) -> "_Bar":
+        if self._out.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._out.is_terminal:
+            self._bar.stop()
+
+    def __call__(self, table: str, done: int, total: int) -> None:
+        self._bar.update(self._task, description=escape(table), completed=done, total=total)
+        if not self._out.is_terminal and time.monotonic() - self._told >= STATUS_EVERY_S:
+            self._told = time.monotonic()
+            self._out.print(f"{escape(table)}  {done}/{total} shards")
+
+
+# failures
+
+
+def _failures(
+    run_dir: str, chosen: Chosen, every: bool, csv_path: str | None, as_json: bool
+) -> int:
+    folder = run_folder(run_dir)
+    tables = summarise(folder, chosen)
+    if csv_path is not None:
+        _write_csv(csv_path, all_failures(folder, chosen))
+    if as_json:
+        found: dict[str, Any] = {"run_dir": masked(folder.url), "tables": list(map(asdict, tables))}
+        if every:
+            rows = all_failures(folder, chosen)
+            found["failures"] = [{"table": table} | asdict(failure) for table, failure in rows]
+        typer.echo(json.dumps(found, indent=1))
+        return 0
+    if every:
+        for table, failure in all_failures(folder, chosen):
+            typer.echo(_line(table, failure))
+        _warn(tables)
+        return 0
+    out = _out()
+    out.print(f"[bold]audioflow failures[/bold]  {escape(masked(folder.url))}")
+    for found_in in tables:
+        _show_table(out, found_in)
+    if csv_path is not None:
+        out.print(f"\nall of them: {escape(csv_path)}")
+    if any(found_in.table.startswith("embeddings/") and found_in.count for found_in in tables):
+        out.print("\nto try them again: audioflow embed RECIPE --retry-failed")
+    return 0
+
+
+def _line(table: str, failure: Failure) -> str:
+    """One failure on one line."""
+    parts = [table, failure.stage, failure.error, failure.clip_id, failure.uri or "-"]
+    return one_line("  ".join([*parts, failure.reason, _tries(failure)]))
+
+
+def _show_table(out: RichConsole, found: TableFailures) -> None:
+    count = f"{found.count} of {found.clips} clips failed"
+    if found.count and found.clips:
+        count += f" ({_percent(found.count / found.clips)})"
+    if not found.complete:
+        count += ", [yellow]not complete yet[/yellow]"
+    out.print(f"\n[bold]{escape(one_line(found.table))}[/bold]  {count}")
+    if found.following:
+        clips = plural(found.following, "clip")
+        out.print(f"  beside {clips} that failed in the tables it was made from: see there")
+    for what in found.unreadable:
+        out.print(f"  [red]{escape(one_line(what))}[/red]")
+    if found.unreadable:
+        out.print("  [cyan]->[/cyan] audioflow verify says what is wrong and what to do")
+    for group in found.groups:
+        _show_group(out, group)
+
+
+def _warn(tables: Iterable[TableFailures]) -> None:
+    """Say on standard error which lists of failures are not whole."""
+    for found in tables:
+        whats = [] if found.complete else [f"{found.table} is not complete yet"]
+        for what in [*whats, *found.unreadable]:
+            typer.echo(one_line(what), err=True)
+
+
+def _show_group(out: RichConsole, group: FailureGroup) -> None:
+    head = f"[yellow]{escape(one_line(group.error))}[/yellow]"
+    share = _percent(group.share)
+    out.print(f"\n  {head}  {plural(group.count, 'clip')} ({share}) at {escape(group.stage)}")
+    example = group.example
+    out.print(f"    clip    {escape(one_line(example.clip_id))}")
+    out.print(f"    file    {escape(one_line(example.uri or '-'))}")
+    out.print(f"    reason  {escape(one_line(example.reason))}, {_tries(example)}")
+    if group.hint:
+        width = min(out.width, WIDEST)
+        hint = textwrap.fill(
+            group.hint, width, initial_indent="    hint    ", subsequent_indent=" " * 12
+        )
+        out.print(hint, style="cyan", markup=False)
+
+
+def _tries(failure: Failure) -> str:
+    node = f" on {failure.node}" if failure.node else ""
+    return f"{plural(failure.attempts, 'attempt')}{node}"
+
+
+def _write_csv(path: str, failures: Iterable[tuple[str, Failure]]) -> None:
+    try:
+        with open(path, "w", encoding="utf-8", newline="") as stream:  # noqa: PTH123
+            writer = csv.DictWriter(stream, ["table", *FAILURES_SCHEMA.names])
+            writer.writeheader()
+            for table, failure in failures:
+                writer.writerow({"table": table} | asdict(failure))
+    except OSError as error:
+        raise StorageError(f"--csv {path} cannot be written: {error.strerror}") from error
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

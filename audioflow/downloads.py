@@ -1,0 +1,118 @@
+"""A recording as a local file: where it lies, or downloaded whole for as long as it is needed."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from fsspec.callbacks import Callback
+
+from audioflow.errors import InputError, MediaError, StorageError
+from audioflow.redaction import masked
+from audioflow.retries import MEDIA, AccessFailed, Retrying, cause, retried
+from audioflow.stores import (
+    NO_OPTIONS,
+    StorageOptions,
+    filesystem,
+    is_local,
+    local_path,
+    refuse_option,
+)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@contextlib.contextmanager
+def local_copy(
+    url: str, options: StorageOptions = NO_OPTIONS, retrying: Retrying = MEDIA
+) -> Iterator[str]:
+    """A local path with the content of `url`: the file itself, or a download removed afterwards.
+
+    Raises `MediaError` of class `not_found`, `not_media`, `permission`, `unsupported` or `network`,
+    with the number of attempts; `StorageError` where this machine has no room for the download,
+    which is not the recording's fault.
+    """
+    if is_local(url):
+        yield _readable(url)
+        return
+    suffix = os.path.splitext(url.partition("?")[0])[1][:16].replace("/", "")
+    with _temporary(suffix) as path:
+        _fetch(url, path, options, retrying)
+        yield path
+
+
+@contextlib.contextmanager
+def _temporary(suffix: str) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        try:
+            target = tempfile.NamedTemporaryFile(prefix="audioflow-", suffix=suffix)  # noqa: SIM115
+            stack.enter_context(target)
+        except OSError as error:
+            raise _no_room(error) from error
+        yield target.name
+
+
+def _fetch(url: str, path: str, options: StorageOptions, retrying: Retrying) -> None:
+    told = masked(url, options.secrets)
+
+    def download() -> None:
+        fs, remote = filesystem(url, options)
+        size = Callback()
+        try:
+            fs.get_file(remote, path, callback=size)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise _no_room(error) from error
+            raise
+        except TypeError as error:
+            refuse_option(url, options, error)
+            raise
+        _refuse_short(path, size.size)
+
+    try:
+        retried(download, retrying)
+    except InputError as error:
+        raise MediaError("unsupported", str(error)) from error
+    except AccessFailed as failed:
+        if failed.nature == "not_found":
+            reason = f"{told} does not exist{failed.after}"
+        elif failed.nature == "permission":
+            reason = f"{told} may not be read with these credentials{failed.after}"
+        else:
+            reason = f"{told} could not be fetched{failed.after}"
+        if not isinstance(failed.error, FileNotFoundError):
+            reason += f": {masked(cause(failed.error), options.secrets)}"
+        error_class = "network" if failed.nature in ("passing", "lasting") else failed.nature
+        raise MediaError(error_class, reason, failed.attempts) from failed.error
+
+
+def _refuse_short(path: str, told_bytes: Any) -> None:
+    """A connection that was cut must never give a short file that looks fine."""
+    found_bytes = os.path.getsize(path)
+    if isinstance(told_bytes, int) and found_bytes < told_bytes:
+        raise OSError(errno.EIO, f"only {found_bytes} of {told_bytes} bytes came")
+
+
+def _no_room(error: OSError) -> StorageError:
+    folder = os.environ.get("TMPDIR", "the system's temporary folder")
+    with contextlib.suppress(OSError):  # where there is no usable one, this is the error itself
+        folder = tempfile.gettempdir()
+    return StorageError(
+        f"no recording can be downloaded to {folder}: {cause(error)}; make room there, or set "
+        "TMPDIR to a folder with room for one recording per decode task, on every node"
+    )
+
+
+def _readable(url: str) -> str:
+    """The path of a local file that can be opened; raises `MediaError` for any other."""
+    path = local_path(url)
+    if not os.path.exists(path):
+        raise MediaError("not_found", f"{url} does not exist")
+    if not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "a device or pipe"
+        raise MediaError("not_media", f"{url} is {kind}, not a file")
+    if not os.access(path, os.R_OK):
+        raise MediaError("permission", f"{url} may not be read by this user")
+    return path

@@ -1,0 +1,75 @@
+"""The driver's watch over a pipeline: ends it where no clip was finished for too long."""
+
+import time
+from typing import Any
+
+import ray
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from audioflow.engine.embed_pulse import Busy
+from audioflow.errors import StalledError
+
+_LOOK_EVERY_S = 1.0
+_ANSWER_S = 5.0
+_SHOWN = 3
+
+
+class StallWatch:
+    """When a clip was last finished, by what comes out and by what the workers tell."""
+
+    def __init__(self, limit_s: float, board: Any, needs: str) -> None:
+        """needs: what the pipeline needs of the cluster, for the message."""
+        self._limit_s = limit_s
+        self._board = board
+        self._needs = needs
+        self._last = self._looked = time.monotonic()
+        self._finished = 0
+
+    def moved(self) -> None:
+        """Say that something came out."""
+        self._last = time.monotonic()
+
+    def check(self) -> None:
+        """Raise `StalledError` where nothing was finished for longer than the limit."""
+        now = time.monotonic()
+        wait_s = max(_LOOK_EVERY_S, min(10.0, self._limit_s / 10))
+        if now - self._last < wait_s or now - self._looked < wait_s:
+            return
+        self._looked = now
+        finished, busy = self._ask()
+        if finished > self._finished:
+            self._finished = finished
+            self._last = now
+        if now - self._last >= self._limit_s:
+            raise StalledError(self._message(busy))
+
+    def _ask(self) -> tuple[int, list[Busy]]:
+        try:
+            answers = [self._board.finished.remote(), self._board.busy.remote()]
+            finished, busy = ray.get(answers, timeout=_ANSWER_S)
+        except ray.exceptions.RayError:  # its node may be the one that was lost
+            return self._finished, []
+        return finished, busy
+
+    def _message(self, busy: list[Busy]) -> str:
+        what = "; ".join(map(str, busy[:_SHOWN]))
+        if len(busy) > _SHOWN:
+            what += f"; and {len(busy) - _SHOWN} more"
+        if not busy:
+            free = ray.available_resources()
+            have = ", ".join(f"{free.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
+            what = f"no worker is at work: {self._needs}, and {have} are free on the cluster"
+        return (
+            f"no clip was finished for {self._limit_s:g} s (embed.stall_timeout_s): {what}. What "
+            "is committed stays, run the same command again to go on"
+        )
+
+    def callback(self) -> type[ExecutionCallback]:
+        """A class for Ray Data, which makes one of each execution and calls it at every step."""
+        watch = self
+
+        class Check(ExecutionCallback):
+            def on_execution_step(self, executor: Any) -> None:
+                watch.check()
+
+        return Check

@@ -1,0 +1,59 @@
+"""Errors of Ray, told in our words: ours that a worker raised, and workers that were lost."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from audioflow.errors import AudioflowError, LostWorkersError
+
+RETRIES = 8
+"""How often a task is tried again, or an actor started again, whose worker or node was lost."""
+
+_LOST = (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    WorkerCrashedError,
+)
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Raise what a worker raised on purpose as it was, and `LostWorkersError` for lost workers."""
+    try:
+        yield
+    except Exception as error:  # Ray Data has some of its own, with the cause inside
+        for cause in _causes(error):
+            if isinstance(cause, AudioflowError) and not isinstance(cause, RayTaskError):
+                raise cause from error
+            if isinstance(cause, _LOST):
+                told = str(cause).strip().splitlines()[0]
+                raise LostWorkersError(
+                    f"workers were lost more often than they are replaced ({RETRIES} times): "
+                    f"{told} What is committed stays, run the same command again to go on"
+                ) from error
+        raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that led to it, also on other machines."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        cause = todo.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        todo += [cause.__cause__, getattr(cause, "cause", None)]

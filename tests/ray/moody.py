@@ -1,0 +1,43 @@
+"""Decoders for the tests on Ray: each does as `pyav`, and one thing more."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from audioflow.errors import MediaError
+from audioflow.media.parts import End, Part, Wanted
+from audioflow.media.pyav import PyAV
+from audioflow.media.spans import Span
+
+LOG = ".decoded.log"
+DOWN = ".down"
+
+
+class Logging(PyAV):
+    """Writes down what it decodes, beside the media."""
+
+    def decode(self, path: str, spans: Sequence[Span], wanted: Wanted) -> Iterator[Part]:
+        with (Path(path).parent / LOG).open("a") as log:
+            log.write(Path(path).name + "\n")
+        return super().decode(path, spans, wanted)
+
+
+class Moody(PyAV):
+    """Fails as a store does that is out of order, as long as there is a file `.down`."""
+
+    def decode(self, path: str, spans: Sequence[Span], wanted: Wanted) -> Iterator[Part]:
+        if not (Path(path).parent / DOWN).exists():
+            yield from super().decode(path, spans, wanted)
+            return
+        for clip in range(len(spans)):
+            for source in wanted.sources:
+                yield End(clip, source, error=MediaError("network", "the store does not answer"))
+
+
+class Sleeping(PyAV):
+    """Never comes back from files that are named so."""
+
+    def decode(self, path: str, spans: Sequence[Span], wanted: Wanted) -> Iterator[Part]:
+        if "asleep" in Path(path).name:
+            time.sleep(10_000)
+        return super().decode(path, spans, wanted)
