@@ -20,7 +20,8 @@ import typer
 from audioflow import __version__, cli_tools
 from audioflow.console import Console
 from audioflow.errors import AudioflowError, StoppedError
-from audioflow.recipe import JOBS, Plugins, Recipe
+from audioflow.plugins import plugins
+from audioflow.recipe import JOBS, Recipe
 from audioflow.recipe_file import load_recipe
 
 HELP = {
@@ -71,18 +72,6 @@ def _main(
     ] = False,
 ) -> None:
     """Options that stand before the job."""
-
-
-def plugins() -> Plugins:
-    """The registries of all plug-ins."""
-    from audioflow.backbones import BACKBONES
-    from audioflow.datasets import READERS
-    from audioflow.fusion import FUSION_RULES
-    from audioflow.heads import HEADS
-    from audioflow.media import DECODERS
-    from audioflow.pooling import POOLINGS
-
-    return Plugins(READERS, DECODERS, BACKBONES, POOLINGS, HEADS, FUSION_RULES)
 
 
 @dataclass(frozen=True)

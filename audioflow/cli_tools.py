@@ -1,11 +1,9 @@
-"""The tools of the command line: `audioflow verify RUN_DIR`, `audioflow failures RUN_DIR`.
-
-They look at what a run wrote; they need no recipe, no Ray and no torch.
+"""The tools of the command line: `audioflow verify RUN_DIR`, `audioflow failures RUN_DIR`, which
+look at what a run wrote and need no recipe, no Ray and no torch; and `audioflow plan RECIPE`.
 """
 
 import csv
 import json
-import os
 import textwrap
 import time
 from collections.abc import Callable, Iterable
@@ -21,8 +19,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from audioflow.console import STATUS_EVERY_S, Console
 from audioflow.errors import AudioflowError, StorageError
 from audioflow.failures import Chosen, FailureGroup, TableFailures, all_failures, summarise
+from audioflow.places import input_url, output_url
+from audioflow.planning_cli import PlanCommand, run_plan
+from audioflow.plugins import plugins
+from audioflow.recipe_file import load_recipe
 from audioflow.redaction import masked
-from audioflow.storage import Folder, is_local, path_url
+from audioflow.storage import Folder, path_url
 from audioflow.tables import FAILURES_SCHEMA, Failure
 from audioflow.verify import verify
 from audioflow.verify.text import one_line, plural, verification_lines
@@ -31,7 +33,10 @@ WIDEST = 100
 """Columns that a hint may take."""
 
 RunDir = Annotated[
-    str, typer.Argument(help="The run_dir of a recipe: a folder or s3:// url.", metavar="RUN_DIR")
+    str,
+    typer.Argument(
+        help="The run_dir of a recipe (a folder or s3:// url), or the recipe.", metavar="RUN_DIR"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -39,6 +44,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 TOOLS = {
     "verify": "Prove that every table of a run is whole, or list what is not.",
     "failures": "Show which clips of a run failed, why, and what to do.",
+    "plan": "Probe a small sample, and say what the job embed will take.",
 }
 """The tools and what they do, in words."""
 
@@ -47,6 +53,7 @@ def register(app: typer.Typer) -> None:
     """Add the tools to the command line."""
     app.command("verify", help=TOOLS["verify"])(verify_command)
     app.command("failures", help=TOOLS["failures"])(failures_command)
+    app.command("plan", help=TOOLS["plan"])(plan_command)
 
 
 def verify_command(run_dir: RunDir, as_json: AsJson = False) -> None:
@@ -72,6 +79,35 @@ def failures_command(
     raise typer.Exit(_guarded(lambda: _failures(run_dir, chosen, every, csv_path, as_json)))
 
 
+def plan_command(  # noqa: PLR0913 - one parameter per option
+    recipe: Annotated[str, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Values that replace those of the recipe.", metavar="[SECTION.KEY=VALUE]..."
+        ),
+    ] = None,
+    *,
+    sample: Annotated[int, typer.Option(min=1, help="Recordings to probe.")] = 40,
+    cpus: Annotated[
+        float | None, typer.Option(min=0.1, help="CPUs of the cluster; as here if not given.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of the cluster; as here if not given.")
+    ] = None,
+    machines: Annotated[int, typer.Option(min=1, help="Machines these are in.")] = 1,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Price of one machine for an hour.")
+    ] = None,
+    currency: Annotated[str, typer.Option(help="What the price is in, as EUR.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Exit code 0; 2 for a wrong recipe, 3 where all of the sample fails alike, 4 for no clip."""
+    cluster = (cpus, gpus, machines)
+    asked = PlanCommand(recipe, overrides or [], sample, *cluster, price, currency, as_json)
+    raise typer.Exit(_guarded(lambda: _plan(asked)))
+
+
 def _guarded(work: Callable[[], int]) -> int:
     """The exit code of `work`, or of the error that ended it."""
     console = Console()
@@ -88,17 +124,15 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def run_folder(run_dir: str) -> Folder:
-    """The folder of a run, where the jobs look for it: relative paths under `$AUDIOFLOW_HOME`.
+    """The folder of a run, where the jobs look for it: by its path, or by its recipe.
 
-    A relative path that is there from the current folder is taken as it is.
+    A relative path that is there from the current folder is taken as it is. A recipe brings the
+    `storage_options` along that its folder needs.
     """
-    if not is_local(run_dir) or run_dir.startswith("file://"):
-        return Folder(run_dir)
-    path = Path(run_dir).expanduser()
-    home = os.environ.get("AUDIOFLOW_HOME")
-    if home and not path.exists():
-        path = Path(home).expanduser() / path
-    return Folder(path_url(str(path.absolute())))
+    if run_dir.endswith((".yaml", ".yml")) and Path(run_dir).is_file():
+        recipe = load_recipe(run_dir, [], plugins(), "manifest")
+        return Folder(output_url(recipe.run_dir), recipe.storage_options)
+    return Folder(path_url(input_url(run_dir)))
 
 
 def _out() -> RichConsole:
@@ -110,7 +144,7 @@ def _out() -> RichConsole:
 
 def _verify(run_dir: str, as_json: bool) -> int:
     folder = run_folder(run_dir)
-    with _Bar() as bar:
+    with _Bar("verify", "shards") as bar:
         found = verify(folder, bar)
     if as_json:
         typer.echo(
@@ -124,15 +158,16 @@ def _verify(run_dir: str, as_json: bool) -> int:
 
 
 class _Bar:
-    """How far `verify` is: a bar on a terminal, else a line now and then; on standard error."""
+    """How far a tool is: a bar on a terminal, else a line now and then; on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, tool: str, units: str) -> None:
+        self._units = units
         self._out = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         text = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/")
         self._bar = Progress(
-            *text, TextColumn("{task.total} shards"), console=self._out, transient=True
+            *text, TextColumn("{task.total} " + units), console=self._out, transient=True
         )
-        self._task = self._bar.add_task("verify", total=None)
+        self._task = self._bar.add_task(tool, total=None)
         self._told = time.monotonic()
 
     def __enter__(self) -> "_Bar":
@@ -141,6 +176,10 @@ class _Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Make room for what is printed next."""
         if self._out.is_terminal:
             self._bar.stop()
 
@@ -148,7 +187,21 @@ class _Bar:
         self._bar.update(self._task, description=escape(table), completed=done, total=total)
         if not self._out.is_terminal and time.monotonic() - self._told >= STATUS_EVERY_S:
             self._told = time.monotonic()
-            self._out.print(f"{escape(table)}  {done}/{total} shards")
+            self._out.print(f"{escape(table)}  {done}/{total} {self._units}")
+
+
+# plan
+
+
+def _plan(command: PlanCommand) -> int:
+    with _Bar("plan", "recordings") as bar:
+
+        def told(done: int, total: int) -> None:
+            bar("plan", done, total)
+            if done == total:
+                bar.stop()
+
+        return run_plan(command, told)
 
 
 # failures

@@ -126,6 +126,13 @@ class Folder:
 
         self._access(url, "removed", StorageError, remove)
 
+    def remove_many(self, names: Iterable[str]) -> None:
+        """Remove these files, several at a time; nothing happens for those that are not there."""
+        wanted = list(names)
+        if wanted:
+            with ThreadPoolExecutor(_READERS) as pool:
+                list(pool.map(self.remove, wanted))
+
     def remove_all(self) -> None:
         """Remove the folder with everything in it."""
 

@@ -21,20 +21,26 @@ rows without values, and polars stops at `_header.json`.
 """
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from importlib import metadata
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from audioflow.errors import TableError
-from audioflow.schemas import (  # noqa: F401  (who handles a table finds its schema here too)
+from audioflow.parquet import RECEIPTS, parquet_bytes, read_parquet
+from audioflow.records import (  # noqa: F401  (who handles a table finds these here too)
+    SCHEMA_VERSION,
+    Failure,
+    Header,
+    Receipt,
+    failures_table,
+    fingerprint,
+    package_versions,
+)
+from audioflow.schemas import (  # noqa: F401  (and its columns)
     FAILURES_SCHEMA,
     MANIFEST_SCHEMA,
     embeddings_schema,
@@ -42,63 +48,9 @@ from audioflow.schemas import (  # noqa: F401  (who handles a table finds its sc
 )
 from audioflow.storage import Folder
 
-SCHEMA_VERSION = 1
 HEADER = "_header.json"
-RECEIPTS = "_shards"
 FAILURES = "failures"
 PARTS = "_parts"
-
-_PACKAGES = "audioflow av decord numpy pyarrow ray scikit-learn soxr torch torchaudio".split()
-
-
-def fingerprint(*parts: Any) -> str:
-    """A hash (32 hex digits) of JSON-like values, whatever the order of the keys of mappings."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One clip that gave no result, as a row of a failures table."""
-
-    clip_id: str
-    uri: str | None
-    stage: str
-    error: str
-    reason: str
-    attempts: int = 1
-    node: str | None = None
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was committed with one shard.
-
-    `media_s` is the media time (seconds) its rows cover; `variants` counts the rows that are
-    augmented copies of others.
-    """
-
-    name: str
-    rows: int
-    failures: int
-    sha256: str
-    size_bytes: int
-    media_s: float = 0.0
-    failures_sha256: str = ""
-    errors: dict[str, int] = field(default_factory=dict)
-    variants: int = 0
-
-    @property
-    def clips(self) -> int:
-        """How many clips it accounts for."""
-        return self.rows - self.variants + self.failures
-
-    @classmethod
-    def parse(cls, text: bytes) -> "Receipt":
-        """A receipt from its file, which may say more; raises ValueError, TypeError or KeyError."""
-        data = dict(json.loads(text))
-        names = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in data.items() if name in names})
 
 
 @dataclass(frozen=True)
@@ -115,25 +67,18 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Header:
-    """Provenance of a complete table; the content of `_header.json`."""
+class Listing:
+    """The files of a table at one time, without suffix."""
 
-    kind: str
-    name: str
-    fingerprint: str
-    parents: dict[str, str]
-    settings: dict[str, Any]
-    rows: int
-    failures: int
-    shards: list[Receipt]
-    classes: list[str] = field(default_factory=list)
-    stats: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+    receipts: frozenset[str]
+    rows: frozenset[str]
+    failures: frozenset[str]
+    parts: frozenset[str]
 
     @property
-    def media_s(self) -> float:
-        return sum(shard.media_s for shard in self.shards)
+    def committed(self) -> set[str]:
+        """Names of the shards whose commit is on disk."""
+        return set(self.receipts & self.rows)
 
 
 class Table:
@@ -173,10 +118,18 @@ class Table:
             raise TableError(f"{self.folder.url} is not complete: run its job first")
         return header
 
+    def listing(self) -> Listing:
+        """What is there now."""
+        return Listing(
+            _stems(self._receipts, ".json"),
+            _stems(self.folder, ".parquet"),
+            _stems(self.failures_folder, ".parquet"),
+            _stems(self.folder / PARTS, ".parquet"),
+        )
+
     def committed(self) -> set[str]:
         """Names of the shards whose commit is on disk."""
-        receipts = {name.removesuffix(".json") for name in self._receipts.names()}
-        return receipts & {name.removesuffix(".parquet") for name in self.folder.names()}
+        return set(_stems(self._receipts, ".json") & _stems(self.folder, ".parquet"))
 
     def receipt(self, name: str) -> Receipt:
         """The receipt of one committed shard; raises `TableError` where it is not there."""
@@ -242,7 +195,7 @@ class Table:
         """The parts of a shard, in order; raises `TableError` where one is missing or damaged."""
         folder = self.folder / PARTS
         return [
-            _read_parquet(folder, _part_file(name, number).removesuffix(".parquet"))
+            read_parquet(folder, _part_file(name, number).removesuffix(".parquet"))
             for number in range(count)
         ]
 
@@ -255,28 +208,26 @@ class Table:
         """Make the table incomplete; its shards stay."""
         self.folder.remove(HEADER)
 
-    def keep_only(self, names: Iterable[str]) -> None:
-        """Remove everything that does not belong to the shards `names`."""
-        wanted = set(names)
-        for folder, suffix in (
-            (self._receipts, ".json"),
-            (self.folder, ".parquet"),
-            (self.failures_folder, ".parquet"),
-            (self.folder / PARTS, ".parquet"),
-        ):
-            for file in folder.names():
-                if file.endswith(suffix) and file.removesuffix(suffix) not in wanted:
-                    folder.remove(file)
+    def keep_only(self, names: Iterable[str], listing: Listing | None = None) -> None:
+        """Remove everything that does not belong to the shards `names`: receipts first.
 
-    def forget(self, name: str) -> None:
-        """Remove the commit of a shard, so that it is made again."""
-        self._receipts.remove(f"{name}.json")
+        listing: what is there, where that is known.
+        """
+        wanted, there = set(names), listing or self.listing()
+        self._receipts.remove_many(f"{name}.json" for name in there.receipts - wanted)
+        for folder, found in (
+            (self.folder, there.rows),
+            (self.failures_folder, there.failures),
+            (self.folder / PARTS, there.parts),
+        ):
+            folder.remove_many(f"{name}.parquet" for name in found - wanted)
 
     def open_for(self, names: Iterable[str]) -> set[str]:
         """Make the table incomplete, drop shards not in `names`, return the committed ones."""
         self.reopen()
-        self.keep_only(names)
-        return self.committed()
+        there = self.listing()
+        self.keep_only(names, there)
+        return there.committed & set(names)
 
     def finish(self, header: Header) -> Header:
         """Write the header, which makes the table complete."""
@@ -291,7 +242,7 @@ class Table:
 
     def read_shard(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one shard; raises `TableError` where it is missing, damaged or lacks one."""
-        return _read_parquet(self.folder, name, columns)
+        return read_parquet(self.folder, name, columns)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a complete table in memory."""
@@ -303,7 +254,7 @@ class Table:
     def read_failures(self) -> pa.Table:
         """All failures of a complete table in memory."""
         found = [
-            _read_parquet(self.failures_folder, shard.name)
+            read_parquet(self.failures_folder, shard.name)
             for shard in self.complete_header().shards
             if shard.failures
         ]
@@ -313,7 +264,11 @@ class Table:
         """The failures of one shard; empty where it had none."""
         if not self.failures_folder.exists(f"{name}.parquet"):
             return FAILURES_SCHEMA.empty_table()
-        return _read_parquet(self.failures_folder, name)
+        return read_parquet(self.failures_folder, name)
+
+
+def _stems(folder: Folder, suffix: str) -> frozenset[str]:
+    return frozenset(name.removesuffix(suffix) for name in folder.names() if name.endswith(suffix))
 
 
 def _part_file(name: str, number: int) -> str:
@@ -337,54 +292,3 @@ def _parsed(where: str, text: bytes) -> Receipt:
 
 def _damaged(where: str, error: Exception) -> TableError:
     return TableError(f"{where} is damaged ({error!r}); remove the table and run its job again")
-
-
-def _read_parquet(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    where = folder.file(f"{name}.parquet")
-    state = "is missing"
-    try:
-        data = folder.read(f"{name}.parquet")
-        state = "is damaged"
-        with pq.ParquetFile(io.BytesIO(data)) as file:
-            there = file.schema_arrow.names
-            missing = [column for column in columns or () if column not in there]
-            if not missing:
-                return file.read(columns=list(columns) if columns is not None else None)
-    except (FileNotFoundError, pa.ArrowException, OSError) as error:
-        raise TableError(
-            f"{where} {state} ({error}); remove _header.json and {RECEIPTS}/{name}.json of the "
-            "table, and run its job again"
-        ) from error
-    raise TableError(f"{where} has no column {', '.join(missing)}; columns: {', '.join(there)}")
-
-
-def failures_table(failures: Sequence[Failure]) -> pa.Table:
-    """Failures as an Arrow table of `FAILURES_SCHEMA`; bytes that are no text are escaped."""
-    rows = [
-        {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
-        for row in map(asdict, failures)
-    ]
-    return pa.Table.from_pylist(rows, schema=FAILURES_SCHEMA)
-
-
-def _text(value: str) -> str:
-    # A message may quote a path as the system has it, with bytes that no Parquet text can hold.
-    return value.encode("utf-8", "backslashreplace").decode()
-
-
-def parquet_bytes(rows: pa.Table) -> bytes:
-    """The rows as one Parquet file; equal rows give equal bytes."""
-    sink = io.BytesIO()
-    pq.write_table(rows, sink, compression="zstd")
-    return sink.getvalue()
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what a table's content may depend on, for its header."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -38,11 +38,15 @@ TINY = 1e-10
 
 
 class AcousticSettings(Settings):
-    """patch_s, hop_s: length and distance of patches in seconds; short: rule for shorter clips."""
+    """patch_s, hop_s: length and distance of patches in seconds; short: rule for shorter clips.
+
+    min_duration_s: clips are first repeated until they are at least so long.
+    """
 
     patch_s: float = Field(1.0, ge=0.1, le=60)
     hop_s: float = Field(0.5, ge=0.01, le=60)
     short: Short = "pad"
+    min_duration_s: float = Field(0.0, ge=0, le=600)
 
 
 class Acoustic:
@@ -52,7 +56,8 @@ class Acoustic:
     revision = 1
 
     def __init__(self, settings: AcousticSettings) -> None:
-        self._patching = Patching(SAMPLE_RATE_HZ, settings.patch_s, settings.hop_s, settings.short)
+        lengths = (settings.patch_s, settings.hop_s)
+        self._patching = Patching(SAMPLE_RATE_HZ, *lengths, settings.short, settings.min_duration_s)
 
     @property
     def input(self) -> Patching:

@@ -71,7 +71,7 @@ class Heard:
     stretch: Stretch
     variant: int = 0
     offset_s: float = 0.0
-    """Where the stretch begins in the clip, for one that was cut out of it as if it were all."""
+    """Added to the times of its patches: where the waveform begins in the clip."""
 
 
 @dataclass(frozen=True)

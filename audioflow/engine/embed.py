@@ -169,8 +169,9 @@ def _finish(run: Run, plan: TablePlan, fresh: Mapping[str, Receipt], watch: Watc
     table = run.embeddings(plan.spec.table)
     receipts = _receipts(plan, fresh)
     names = [receipt.name for receipt in receipts]
-    refuse_lost_shards(table, names)
-    table.keep_only(names)
+    listing = table.listing()
+    refuse_lost_shards(table, names, listing.committed)
+    table.keep_only(names, listing)
     clips, failures = counts(receipts)
     if clips != plan.manifest.rows:
         raise AssertionError(

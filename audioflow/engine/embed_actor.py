@@ -121,7 +121,7 @@ class EmbedShard:
         self, window: SoundWindow, source: Patching, clip_id: str, augment: bool
     ) -> Iterator[Heard]:
         """What is heard of a window: as recorded, and in every variant."""
-        yield Heard(window.clip, window.stretch)
+        yield Heard(window.clip, window.stretch, offset_s=window.begins_s)
         section = self._spec.augment
         if section is None or not augment:
             return
@@ -131,4 +131,5 @@ class EmbedShard:
             return
         for variant in range(1, section.variants + 1):
             changed = augmented(samples, rate, section, clip_id, variant)
-            yield Heard(window.clip, Stretch(changed), variant, stretch.done_to / rate)
+            offset_s = window.begins_s + stretch.done_to / rate
+            yield Heard(window.clip, Stretch(changed), variant, offset_s)

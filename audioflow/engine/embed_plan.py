@@ -130,13 +130,14 @@ def works_for(
     Shards that were made otherwise are removed; those made in the same way of other clips stay as
     long as something of them can be taken over.
     """
-    names = table.committed()
+    listing = table.listing()
+    names = listing.committed
     plan.committed = _committed(table, plan, names)
     kept = {receipt.name for receipt in plan.committed.values()}
     lacking = [s for s, name in zip(shards, plan.names, strict=True) if name not in plan.committed]
     older = [name for name in names - kept if made_with(name, plan.settings_key)]
     sources = _sources(table, older, lacking, retry_failed=retry_failed)
-    table.keep_only(kept | set(sources.values()))
+    table.keep_only(kept | set(sources.values()), listing)
     works = {
         shard.name(plan.settings_key): _work(shard, shard.name(plan.settings_key), sources)
         for shard in lacking

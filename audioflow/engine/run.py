@@ -1,48 +1,18 @@
 """One run of a recipe: where its tables lie, who listens, and the Ray session once it is needed."""
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from audioflow.engine.session import Session
 from audioflow.errors import TableError
 from audioflow.events import Event, Kind, Listener, ignore
+from audioflow.places import input_url, output_url
 from audioflow.recipe import Recipe
 from audioflow.redaction import masked_values
-from audioflow.storage import Folder, StorageOptions, is_local, local_path
+from audioflow.storage import Folder, StorageOptions
 from audioflow.tables import Header, Table
-
-_JOB_FOLDER = "/runtime_resources/working_dir_files/"
-
-
-def home() -> str:
-    """The folder that relative paths of a recipe are taken from.
-
-    `$AUDIOFLOW_HOME` where it is set, else the current folder. Inside a job sent with
-    `ray job submit` the current folder is a throw-away copy, so there it is `~/audioflow`.
-    """
-    if os.environ.get("AUDIOFLOW_HOME"):
-        return str(Path(os.environ["AUDIOFLOW_HOME"]).expanduser().resolve())
-    here = str(Path.cwd())
-    return str(Path("~/audioflow").expanduser()) if _JOB_FOLDER in here else here
-
-
-def output_url(path: str) -> str:
-    """A path of the recipe that is written to, made absolute."""
-    if not is_local(path):
-        return path
-    return str(Path(home()) / Path(local_path(path)).expanduser())
-
-
-def input_url(path: str) -> str:
-    """A path of the recipe that is read: in the current folder if it is there, else as written."""
-    if not is_local(path) or path.startswith("file://"):
-        return path
-    here = Path(path).expanduser().absolute()
-    return str(here) if here.exists() else output_url(path)
 
 
 @dataclass
@@ -103,17 +73,17 @@ class Run:
         old = table.header()
         if old is None or old.fingerprint != fingerprint:
             return None
-        self.tell(job, "skip", name, rows=old.rows, failures=old.failures)
+        self.tell(job, "skip", name, rows=old.good, failures=old.failures)
         return old
 
     def finished(self, job: str, name: str, header: Header) -> None:
         """Tell that a table was finished now."""
-        self.tell(job, "done", name, rows=header.rows, failures=header.failures, **header.stats)
+        self.tell(job, "done", name, rows=header.good, failures=header.failures, **header.stats)
 
 
-def refuse_lost_shards(table: Table, names: Sequence[str]) -> None:
+def refuse_lost_shards(table: Table, names: Sequence[str], committed: Container[str]) -> None:
     """Make sure that what the workers committed is where the header will stand."""
-    lost = sorted(set(names) - table.committed())
+    lost = sorted(name for name in names if name not in committed)
     if lost:
         raise TableError(
             f"{table.folder.url}: {len(lost)} of {len(names)} shards that workers wrote are not "

@@ -87,7 +87,7 @@ def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSect
     )
     todo = [item for item in items if item["name"][0].as_py() not in done]
     fresh = _stream(run, task, todo, total)
-    refuse_lost_shards(table, names)
+    refuse_lost_shards(table, names, table.committed())
     older = table.receipts([shard for shard in names if shard not in fresh])
     receipts = [fresh.get(shard) or older[shard] for shard in names]
     header = Header(

@@ -73,8 +73,9 @@ def _train_system(run: Run, name: str, system: SystemSection) -> Header:
     table.folder.remove_all()
     results = _fit_folds(run, task, folds) if crossed else [_fit_distributed(run, task, key)]
     vectors = run.embeddings(system.backbone).complete_header().settings["vectors"]
+    files: dict[str, str] = {}
     for result in results:
-        _save(table.folder, task, result, vectors)
+        files |= _save(table.folder, task, result, vectors)
     header = Header(
         kind="head",
         name=name,
@@ -86,7 +87,8 @@ def _train_system(run: Run, name: str, system: SystemSection) -> Header:
         shards=[],
         classes=list(task.classes),
         stats=watch.stats(sum(result["clips"]["train"] for result in results))
-        | {"results": [_summary(result) for result in results], "workers": system.train.workers},
+        | {"results": [_summary(result) for result in results], "workers": system.train.workers}
+        | {"files": files},
         versions=package_versions(),
     )
     run.finished(JOB, name, table.finish(header))
@@ -130,7 +132,8 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str) -> None:
+def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str) -> dict[str, str]:
+    """Write the bundle; returns the SHA-256 of its files by their path in the table."""
     fold = result.get("fold")
     spec = HeadSpec(
         system=task.system,
@@ -144,8 +147,10 @@ def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str)
         trained_on=_summary(result) | {"train": task.section.train.model_dump(mode="json")},
         fold=fold,
     )
+    inner = f"fold-{fold}/" if fold is not None else ""
     target = folder / f"fold-{fold}" if fold is not None else folder
-    HeadBundle(spec, result["weights"]).save(target, result["records"])
+    files = HeadBundle(spec, result["weights"]).save(target, result["records"])
+    return {f"{inner}{name}": sha256 for name, sha256 in files.items()}
 
 
 def _fit_folds(run: Run, task: TrainTask, folds: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ heads/audio/
   epochs.json           one record per epoch
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -102,13 +103,16 @@ class HeadBundle:
         except (TypeError, KeyError, ValueError, TableError) as error:
             raise _damaged(folder, error) from error
 
-    def save(self, folder: Folder, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Write the bundle's three files, `head.json` last."""
-        folder.write(
-            WEIGHTS, save({key: value.contiguous() for key, value in self.weights.items()})
-        )
-        folder.write(EPOCHS, json.dumps(list(epochs), indent=1).encode())
-        folder.write(HEAD, json.dumps(asdict(self.spec), indent=1, ensure_ascii=False).encode())
+    def save(self, folder: Folder, epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Write the bundle's three files, `head.json` last; returns the SHA-256 of each."""
+        files = {
+            WEIGHTS: save({key: value.contiguous() for key, value in self.weights.items()}),
+            EPOCHS: json.dumps(list(epochs), indent=1).encode(),
+            HEAD: json.dumps(asdict(self.spec), indent=1, ensure_ascii=False).encode(),
+        }
+        for name, data in files.items():
+            folder.write(name, data)
+        return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
     def scores(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pooled vectors (N, D) -> softmax scores (N, C) in the order of `spec.classes`."""

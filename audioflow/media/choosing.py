@@ -74,7 +74,7 @@ def choose(
     else:
         forgiven_s = begin_s - start_s if begin_s - start_s <= FORGIVEN_S else 0.0
         coverage = (until_s - begin_s) / (span.duration_s - forgiven_s)
-    time_s = np.maximum(clock[indices, 0] - start_s, 0.0)
+    time_s = np.maximum(clock[indices, 0] - (span.start_s or 0.0), 0.0)
     return Chosen(indices.tolist(), time_s, until_s - start_s, min(1.0, coverage))
 
 

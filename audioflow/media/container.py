@@ -17,6 +17,7 @@ import av.error
 from av.container import InputContainer
 
 from audioflow.errors import MediaError
+from audioflow.media.references import external_reference
 
 # Formats that read other files or hosts, devices, text, or one file per picture.
 _REFUSED_FORMATS = frozenset(
@@ -58,6 +59,9 @@ def open_media(path: str) -> Iterator[InputContainer]:
     head = _head(path)
     if _PLAYLIST.match(head):
         raise MediaError("refused", "it is a playlist or manifest that points at other files")
+    if kind := external_reference(path, head):
+        why = f"its media lies in another file (a data reference of the kind {kind!r})"
+        raise MediaError("refused", why)
     options = {"protocol_whitelist": "file", "format_whitelist": _formats()}
     try:
         container = av.open(

@@ -7,7 +7,7 @@ each beside them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ _META = pa.struct(
         ("clip", pa.int32()),
         ("first", pa.int64()),
         ("done_to", pa.int64()),
+        ("begins_s", pa.float64()),
         ("shape", pa.list_(pa.int32())),
         ("time_s", pa.list_(pa.float64())),
         ("end", _END),
@@ -63,11 +64,15 @@ class ClipEnd:
 
 @dataclass(frozen=True)
 class SoundWindow:
-    """A stretch of a clip's waveform at one rate, a view into the row; `end` with its last one."""
+    """A stretch of a clip's waveform at one rate, a view into the row; `end` with its last one.
+
+    begins_s: where the waveform begins, in seconds from the start of the clip.
+    """
 
     clip: int
     stretch: Stretch
     end: ClipEnd | None
+    begins_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ class _Open:
     size: int = 0
     first: int = 0
     done_to: int = 0
+    begins_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,7 @@ class Packer:
     def _add_sound(self, part: SoundPart, state: _Open) -> None:
         window, run_up = WINDOW_S * part.source, self._sources.run_up[part.source]
         samples = part.samples
+        state.begins_s = part.begins_s
         while samples.size:
             taken = samples[: state.done_to + window - state.first - state.size]
             state.arrays.append(taken)
@@ -184,7 +191,7 @@ class Packer:
                 joined = np.concatenate(state.arrays)
                 self._close(part.clip, part.source, _joined(state, joined), None)
                 end, kept = state.first + joined.size, joined[-run_up:]
-                state = _Open([kept.copy()], [], kept.size, end - kept.size, end)
+                state = _Open([kept.copy()], [], kept.size, end - kept.size, end, part.begins_s)
                 self._open[part.clip, part.source] = state
 
     def _close(self, clip: int, source: Source, state: _Open, end: ClipEnd | None) -> None:
@@ -194,6 +201,7 @@ class Packer:
             "clip": clip,
             "first": state.first,
             "done_to": state.done_to,
+            "begins_s": state.begins_s,
             "shape": list(array.shape) if array is not None else None,
             "time_s": time_s.tolist() if time_s is not None else None,
             "end": asdict(end) if end else None,
@@ -221,7 +229,7 @@ class Packer:
 
 
 def _joined(state: _Open, samples: NDArray[Any]) -> _Open:
-    return _Open([samples], [], samples.size, state.first, state.done_to)
+    return replace(state, arrays=[samples], size=samples.size)
 
 
 def unpack_sound(row: Mapping[str, pa.Array], sample_rate_hz: int) -> list[SoundWindow]:
@@ -230,7 +238,7 @@ def unpack_sound(row: Mapping[str, pa.Array], sample_rate_hz: int) -> list[Sound
     for array, meta, end in _unpack(row, sound_column(sample_rate_hz), np.int16):
         samples = array if array is not None else np.zeros(0, np.int16)
         stretch = Stretch(samples, meta["first"], meta["done_to"], whole=end is not None)
-        found.append(SoundWindow(meta["clip"], stretch, end))
+        found.append(SoundWindow(meta["clip"], stretch, end, meta["begins_s"]))
     return found
 
 

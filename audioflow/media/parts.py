@@ -32,11 +32,16 @@ Source = int | FrameSampling
 
 @dataclass(frozen=True)
 class SoundPart:
-    """The next samples (N,) of a clip's waveform: mono int16, full scale 32767."""
+    """The next samples (N,) of a clip's waveform: mono int16, full scale 32767.
+
+    begins_s: where the first sample of the clip lies, in seconds from the start of the clip: after
+    it where the clip is a whole recording whose sound begins late.
+    """
 
     clip: int
     source: int
     samples: NDArray[np.int16]
+    begins_s: float = 0.0
 
     @property
     def nbytes(self) -> int:

@@ -47,6 +47,7 @@ class Window:
         self._rates = wanted.sample_rates_hz
         self._limit_s = wanted.max_duration_s
         self._begin_s = 0.0 if span.start_s is None else span.start_s - late_s
+        self._begins_s = late_s if span.start_s is None else 0.0
         self._rate = 0
         self._begin = self._next = 0
         self._end: int | None = None
@@ -140,7 +141,7 @@ class Window:
             samples = int16(resampler.push(held, last=last))
             if samples.size:
                 self._given += 1
-                yield SoundPart(self._clip, rate, samples)
+                yield SoundPart(self._clip, rate, samples, self._begins_s)
 
     def finish(self, reached_s: float, claim_s: float | None) -> Iterator[Part]:
         """The rest of it, and its ends.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from audioflow.errors import MediaError
+from audioflow.errors import MediaError, StorageError
 from audioflow.media.parts import End, Part, Wanted
 from audioflow.media.pyav import PyAV
 from audioflow.media.spans import Span
@@ -41,3 +41,17 @@ class Sleeping(PyAV):
         if "asleep" in Path(path).name:
             time.sleep(10_000)
         return super().decode(path, spans, wanted)
+
+
+class FullDisk(PyAV):
+    """Finds no room for what it has to write."""
+
+    def decode(self, path: str, spans: Sequence[Span], wanted: Wanted) -> Iterator[Part]:
+        raise StorageError("no room in /tmp; set TMPDIR to another folder")
+
+
+class Buggy(PyAV):
+    """Has a mistake in it."""
+
+    def decode(self, path: str, spans: Sequence[Span], wanted: Wanted) -> Iterator[Part]:
+        raise ZeroDivisionError("a mistake in the decoder")

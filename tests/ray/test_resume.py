@@ -14,7 +14,7 @@ from audioflow.engine.run import Run
 from audioflow.engine.score import score
 from audioflow.engine.train import train, train_task
 from audioflow.engine.train_data import clip_sets
-from audioflow.errors import StalledError, TooManyFailures
+from audioflow.errors import AudioflowError, StalledError, StorageError, TooManyFailures
 from audioflow.media import DECODERS
 from audioflow.storage import local_path
 from tests.media_files import tone, write_wav
@@ -173,6 +173,19 @@ def test_it_gives_up_at_once_where_all_fail_for_a_reason_that_is_not_theirs(
     for folder in ("low", "high"):
         (sounds / folder / DOWN).unlink()
     assert len(embedded(sound_run(sounds, moody))) == 40
+
+
+def test_an_error_that_is_not_the_clips_ends_the_job_in_its_own_words(
+    sounds: Path, decoder: Any
+) -> None:
+    run = sound_run(sounds, decoder("FullDisk"))
+    make_manifest(run)
+    with pytest.raises(StorageError, match=r"^no room in /tmp; set TMPDIR to another folder$"):
+        embed(run)
+    run = sound_run(sounds, decoder("Buggy"))
+    with pytest.raises(Exception, match="a mistake in the decoder") as error:
+        embed(run)
+    assert not isinstance(error.value, AudioflowError)
 
 
 def test_a_job_that_stands_still_names_stage_clip_and_node(sounds: Path, decoder: Any) -> None:

@@ -22,14 +22,16 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors",
-        "downloads events redaction registry recipe recipe_augment recipe_checks recipe_faults"
-        " recipe_file recipe_splits recipe_yaml retries schemas storage stores tables",
+        "downloads events parquet places records redaction registry recipe recipe_augment"
+        " recipe_checks recipe_faults recipe_file recipe_splits recipe_yaml retries schemas storage"
+        " stores tables",
         "bootstrap join listing manifest media metrics pools ranking shards simplex stratify",
         "embeddings frontend scores",
         "backbones datasets heads pooling",
-        "failures fusion report training verify",
+        "failures fusion planning report training verify",
+        "plugins",
         "engine",
-        "cli cli_tools console",
+        "cli cli_tools console planning_cli",
         "jobs",
     )
 )
@@ -64,14 +66,21 @@ BESIDE: dict[tuple[str, str], str] = {
     ("recipe_file", "recipe_checks"): "step three of reading a file",
     ("recipe_file", "recipe_faults"): "step two of reading a file",
     ("recipe_file", "recipe_yaml"): "step one of reading a file",
+    ("tables", "parquet"): "the files of its shards",
+    ("tables", "records"): "what is known of its shards",
     ("tables", "schemas"): "the columns of what is written",
+    ("records", "schemas"): "the columns of failures",
+    ("parquet", "storage"): "where a file lies",
     ("tables", "storage"): "where it is written",
     ("manifest", "stratify"): "splits by shares",
     ("metrics", "bootstrap"): "intervals",
     ("metrics", "ranking"): "metrics of a ranking",
     ("pools", "simplex"): "what the optimiser asks of a pool",
     ("failures", "verify"): "which tables a run has",
+    ("places", "stores"): "which urls are local",
+    ("planning", "verify"): "counts and odd names look the same everywhere",
     ("cli", "cli_tools"): "its tools",
+    ("cli_tools", "planning_cli"): "what one of its tools does",
     ("cli", "console"): "what a person sees",
     ("cli_tools", "console"): "errors and status lines look the same",
 }
@@ -80,9 +89,9 @@ PLUGIN_FOLDERS = ("backbones", "datasets", "heads")
 
 LIGHT = (
     "errors events registry recipe recipe_augment recipe_checks recipe_faults recipe_file"
-    " recipe_splits recipe_yaml redaction retries stores downloads schemas storage tables listing"
-    " stratify manifest shards media bootstrap ranking metrics join pools simplex datasets report"
-    " fusion failures verify"
+    " recipe_splits recipe_yaml parquet places records redaction retries stores downloads schemas"
+    " storage tables listing stratify manifest shards media bootstrap ranking metrics join pools"
+    " simplex datasets report fusion failures verify planning"
 ).split()
 """What must work, and start fast, where there is no torch."""
 

@@ -1,0 +1,39 @@
+"""Parquet files of tables: whole in memory, written so that equal rows give equal bytes."""
+
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audioflow.errors import TableError
+from audioflow.storage import Folder
+
+RECEIPTS = "_shards"
+
+
+def parquet_bytes(rows: pa.Table) -> bytes:
+    """The rows as one Parquet file; equal rows give equal bytes."""
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def read_parquet(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The file `name` (without suffix); raises `TableError` where it is missing or damaged."""
+    where = folder.file(f"{name}.parquet")
+    state = "is missing"
+    try:
+        data = folder.read(f"{name}.parquet")
+        state = "is damaged"
+        with pq.ParquetFile(io.BytesIO(data)) as file:
+            there = file.schema_arrow.names
+            missing = [column for column in columns or () if column not in there]
+            if not missing:
+                return file.read(columns=list(columns) if columns is not None else None)
+    except (FileNotFoundError, pa.ArrowException, OSError) as error:
+        raise TableError(
+            f"{where} {state} ({error}); remove _header.json and {RECEIPTS}/{name}.json of the "
+            "table, and run its job again"
+        ) from error
+    raise TableError(f"{where} has no column {', '.join(missing)}; columns: {', '.join(there)}")

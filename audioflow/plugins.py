@@ -1,0 +1,14 @@
+"""All plug-ins: the registry of every kind."""
+
+from audioflow.backbones import BACKBONES
+from audioflow.datasets import READERS
+from audioflow.fusion import FUSION_RULES
+from audioflow.heads import HEADS
+from audioflow.media import DECODERS
+from audioflow.pooling import POOLINGS
+from audioflow.recipe import Plugins
+
+
+def plugins() -> Plugins:
+    """The registries of all plug-ins."""
+    return Plugins(READERS, DECODERS, BACKBONES, POOLINGS, HEADS, FUSION_RULES)
