@@ -114,7 +114,7 @@ class EmbedSection(Settings):
     """Media to embeddings."""
 
     backbones: dict[str, BackboneChoice] = Field(min_length=1)
-    clips_per_shard: int = Field(32, ge=1, le=4096)
+    clips_per_shard: int = Field(48, ge=1, le=4096)
     decode_cpus: float = Field(1.0, gt=0)
     decoder: str = "pyav"
     decode_timeout_s: float = Field(60.0, gt=0)

@@ -95,7 +95,6 @@ def pipeline(corpus: Path, copies: int) -> tuple[float, float]:
         settings = [
             f"run_dir={folder}/run",
             f"manifest={{reader: folder, root: {folder}/media}}",
-            "embed.clips_per_shard=32",
             "embed.max_failed_share=1",
             "ray.address=local",
         ]

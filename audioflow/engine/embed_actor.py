@@ -14,7 +14,13 @@ from audioflow.backbones.base import Heard, Limits, embed_pictures, embed_sound
 from audioflow.engine.embed_pulse import BoardRef, Pulse
 from audioflow.engine.embed_work import Committer, Embedded, ShardClips, Work, clips_in, works_of
 from audioflow.media.augment import augmented
-from audioflow.media.packing import ClipEnd, SoundWindow, unpack_pictures, unpack_sound
+from audioflow.media.packing import (
+    ClipEnd,
+    SoundWindow,
+    input_column,
+    unpack_pictures,
+    unpack_sound,
+)
 from audioflow.media.parts import FrameSampling
 from audioflow.media.patches import Patching, Stretch
 from audioflow.recipe_augment import AugmentSection
@@ -68,6 +74,7 @@ class EmbedShard:
         self._device = torch.device("cuda" if gpu else "cpu")
         self._backbone = spec.plugin
         self._backbone.to(self._device)
+        self._limits = Limits(patches_per_batch=256) if gpu else Limits()
         self._committer = spec.committer
         self._pulse = Pulse.of(board)
 
@@ -94,8 +101,9 @@ class EmbedShard:
             return asdict(self._committer.commit(work, clips, [found]))
 
     def _embed(self, row: pa.Table, work: Work, clips: ShardClips) -> Embedded:
-        columns = {name: row[name].combine_chunks() for name in row.column_names}
         source = self._spec.input
+        name = input_column(source)
+        columns = {key: row[key].combine_chunks() for key in (name, f"{name}_meta", "augment")}
         if not isinstance(source, Patching):
             shown = [w for w in unpack_pictures(columns, source) if work.wants(w.clip)]
             ends = {window.clip: window.end for window in shown if window.end}
@@ -110,7 +118,7 @@ class EmbedShard:
             for item in self._heard(window, source, clips.ids[window.clip], augment[window.clip])
         ]
         found = Embedded([], ends)
-        for part in embed_sound(self._backbone, heard, self._device, Limits()):
+        for part in embed_sound(self._backbone, heard, self._device, self._limits):
             if isinstance(part, tuple):
                 found.ends[part[0]] = ClipEnd.failed("embed", part[1])
             else:

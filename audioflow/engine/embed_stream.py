@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Embedded, Work, clips_in, works_of
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.media import DECODERS
-from audioflow.media.packing import input_column
+from audioflow.media.packing import ROW_BYTES, input_column
 from audioflow.media.parts import Wanted
 from audioflow.recipe import BackboneChoice, EmbedSection
 from audioflow.shards import Shard
@@ -67,7 +68,7 @@ class Pipeline:
         rows = [item.row(number) for number, item in enumerate(items)]
         watch = StallWatch(self.section.stall_timeout_s, board.actor, self._needs())
         gather = _Gather(items, rows, {plan.spec.table: plan.spec for plan in self.plans})
-        with in_our_words(), _watched(watch):
+        with in_our_words(), _options(watch, self._store_bytes()):
             for batch in self._dataset(rows, board).iter_batches(
                 batch_size=None, batch_format="pyarrow"
             ):
@@ -127,6 +128,12 @@ class Pipeline:
             return max(1, int(self.resources.get("GPU", 0) / choice.num_gpus))
         return max(1, int(self.resources.get("CPU", 1) / len(self.plans)))
 
+    def _store_bytes(self) -> int:
+        """Two of the largest rows for every worker."""
+        decoders = self.resources.get("CPU", 1.0) / self._decode_cpus()
+        actors = sum(self._actors(plan.choice) for plan in self.plans)
+        return 2 * ROW_BYTES * (int(decoders) + actors)
+
     def _needs(self) -> str:
         needs = [f"a decode task needs {self._decode_cpus():g} CPU"]
         needs += [
@@ -137,20 +144,24 @@ class Pipeline:
         return ", ".join(needs)
 
 
-class _watched:  # noqa: N801 - reads as a function
-    """While it lasts, executions of Ray Data are looked after by `watch` instead of Ray's guard."""
+@contextmanager
+def _options(watch: StallWatch, store_bytes: int) -> Iterator[None]:
+    """While it lasts, executions of Ray Data are looked after by `watch` instead of Ray's guard.
 
-    def __init__(self, watch: StallWatch) -> None:
-        self._watch = watch
-
-    def __enter__(self) -> None:
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = False
-        context.execution_no_progress_timeout_s = -1
-        context.custom_execution_callback_classes = [self._watch.callback()]
-
-    def __exit__(self, *error: object) -> None:
-        ray.data.DataContext.get_current().custom_execution_callback_classes = []
+    store_bytes: how much may wait between decoders and backbones in the object store. Without a
+    limit decoders run far ahead, and the workers' memory grows by all that they ever mapped.
+    """
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options
+    limits = ray.data.ExecutionResources.for_limits(object_store_memory=store_bytes)
+    context.execution_options = ray.data.ExecutionOptions(resource_limits=limits)
+    context.execution_no_progress_timeout_s = -1
+    context.custom_execution_callback_classes = [watch.callback()]
+    try:
+        yield
+    finally:
+        context.execution_options = before
+        context.custom_execution_callback_classes = []
 
 
 @dataclass

@@ -188,15 +188,15 @@ class Packer:
             state.size += taken.size
             samples = samples[taken.size :]
             if state.first + state.size == state.done_to + window:
-                joined = np.concatenate(state.arrays)
+                joined = _one(state.arrays)
                 self._close(part.clip, part.source, _joined(state, joined), None)
                 end, kept = state.first + joined.size, joined[-run_up:]
                 state = _Open([kept.copy()], [], kept.size, end - kept.size, end, part.begins_s)
                 self._open[part.clip, part.source] = state
 
     def _close(self, clip: int, source: Source, state: _Open, end: ClipEnd | None) -> None:
-        array = np.concatenate(state.arrays) if state.arrays else None
-        time_s = np.concatenate(state.times) if state.times else None
+        array = _one(state.arrays) if state.arrays else None
+        time_s = _one(state.times) if state.times else None
         meta = {
             "clip": clip,
             "first": state.first,
@@ -221,11 +221,21 @@ class Packer:
             name = source_column(source)
             ready.sort(key=lambda window: (window.meta["clip"], window.meta["first"]))
             data = b"".join(w.array.data for w in ready if w.array is not None and w.array.size)
-            columns[name] = pa.array([data], pa.large_binary())
+            columns[name] = _binary(data)
             columns[f"{name}_meta"] = pa.array([[w.meta for w in ready]], pa.list_(_META))
             self._ready[source] = []
         self._bytes = 0
         return columns
+
+
+def _one(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(arrays) if len(arrays) > 1 else np.ascontiguousarray(arrays[0])
+
+
+def _binary(data: bytes) -> pa.Array:
+    """A column of one value, which is not copied."""
+    offsets = pa.py_buffer(np.array([0, len(data)], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(data)])
 
 
 def _joined(state: _Open, samples: NDArray[Any]) -> _Open:

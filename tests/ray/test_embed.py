@@ -93,7 +93,7 @@ def test_other_settings_make_another_table_and_leave_no_old_shard(make_run) -> N
     second, short = rows_by_id(other, "acoustic"), rows_by_id(other, "short")
     assert first.keys() == second.keys() == short.keys()
     clip = next(iter(second))
-    assert second[clip]["patch_start_s"][:3] == [0.0, 0.2, 0.4]
+    assert np.diff(second[clip]["patch_start_s"][:3]) == pytest.approx([0.2, 0.2])
     assert np.allclose(second[clip]["embedding"][::2], short[clip]["embedding"], atol=1e-4)
     skipped = [event.name for event in other.listener if event.kind == "skip"]
     assert skipped == ["color"]

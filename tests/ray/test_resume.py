@@ -180,8 +180,9 @@ def test_an_error_that_is_not_the_clips_ends_the_job_in_its_own_words(
 ) -> None:
     run = sound_run(sounds, decoder("FullDisk"))
     make_manifest(run)
-    with pytest.raises(StorageError, match=r"^no room in /tmp; set TMPDIR to another folder$"):
+    with pytest.raises(StorageError) as told:
         embed(run)
+    assert str(told.value) == "no room in /tmp; set TMPDIR to another folder"
     run = sound_run(sounds, decoder("Buggy"))
     with pytest.raises(Exception, match="a mistake in the decoder") as error:
         embed(run)
