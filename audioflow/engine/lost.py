@@ -18,6 +18,8 @@ from audioflow.errors import AudioflowError, LostWorkersError
 RETRIES = 8
 """How often a task is tried again, or an actor started again, whose worker or node was lost."""
 
+_ADVICE = "\nFailed to apply UDF transform"
+
 _LOST = (
     ActorDiedError,
     ActorUnavailableError,
@@ -36,6 +38,7 @@ def in_our_words() -> Iterator[None]:
     except Exception as error:  # Ray Data has some of its own, with the cause inside
         for cause in _causes(error):
             if isinstance(cause, AudioflowError) and not isinstance(cause, RayTaskError):
+                cause.args = tuple(map(_own_words, cause.args))
                 raise cause from error
             if isinstance(cause, _LOST):
                 told = str(cause).strip().splitlines()[0]
@@ -44,6 +47,11 @@ def in_our_words() -> Iterator[None]:
                     f"{told} What is committed stays, run the same command again to go on"
                 ) from error
         raise
+
+
+def _own_words(text: object) -> object:
+    """What we said, without the advice on its own retries that Ray Data adds to it."""
+    return text.partition(_ADVICE)[0] if isinstance(text, str) else text
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
