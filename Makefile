@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := $(BIN)/audioflow run configs/demo.yaml
 
-.PHONY: demo test lint types format lock clean help
+.PHONY: demo test slow lint types format lock clean help
 
 help:
 	@echo "make demo    set up, make a small corpus, run the whole flow, say where the report is"
-	@echo "make test    set up, run every test"
+	@echo "make test    set up, run the tests         make slow    run those that take minutes"
 	@echo "make lint    ruff, rules and format        make types   mypy"
 	@echo "make format  let ruff rewrite the files    make clean   remove runs/ and data/demo"
 
@@ -26,6 +26,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# What takes minutes: recordings of three hours in every format, a million clips.
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -13,8 +13,6 @@ from audioflow.engine.train import train
 from tests.faulty_s3 import FaultyS3, Rule
 from tests.ray.conftest import BASE, build_run
 
-pytestmark = pytest.mark.slow
-
 BUCKET = "unsteady"
 PLANTED = "Pl4nted-secret-of-the-store"
 ROTATING = ("slow_down", "drop", "error", "refuse", "truncate", "html", "stall")
