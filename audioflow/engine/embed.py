@@ -8,6 +8,7 @@ changed.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from audioflow.engine.embed_plan import (
@@ -118,14 +119,15 @@ def _stream(
     run.tell(JOB, "start", ", ".join(plan.spec.table for plan in plans), total=total, done=clips)
     first = _FirstClips(run, section.give_up_after)
     pipeline = Pipeline(section, plans, run.session.ensure(), run.storage)
-    for item, receipts in pipeline.receipts(items):
-        for table, receipt in receipts.items():
-            fresh[table][item.works[table].name] = receipt
-            failures += receipt.failures
-        first.look(receipts)
-        media_s += max((receipt.media_s for receipt in receipts.values()), default=0.0)
-        clips += len(item.shard)
-        run.tell(JOB, "progress", done=clips, total=total, failures=failures, media_s=media_s)
+    with closing(pipeline.receipts(items)) as finished:  # so that giving up ends the workers too
+        for item, receipts in finished:
+            for table, receipt in receipts.items():
+                fresh[table][item.works[table].name] = receipt
+                failures += receipt.failures
+            first.look(receipts)
+            media_s += max((receipt.media_s for receipt in receipts.values()), default=0.0)
+            clips += len(item.shard)
+            run.tell(JOB, "progress", done=clips, total=total, failures=failures, media_s=media_s)
 
 
 class _FirstClips:

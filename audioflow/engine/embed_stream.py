@@ -1,7 +1,7 @@
 """The pipeline of the job `embed` on Ray Data: work items in, receipts out."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -59,7 +59,7 @@ class Pipeline:
     resources: Mapping[str, float]
     storage: StorageOptions
 
-    def receipts(self, items: Sequence[Item]) -> Iterator[tuple[Item, dict[str, Receipt]]]:
+    def receipts(self, items: Sequence[Item]) -> Generator[tuple[Item, dict[str, Receipt]]]:
         """The receipts (by table) of every item, in the order they finish.
 
         Raises `StalledError` where no clip is finished for longer than the recipe allows.

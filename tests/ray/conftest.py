@@ -2,7 +2,7 @@
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from audioflow.datasets.demo_corpus import make_corpus
 from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.events import Event
+from audioflow.media import DECODERS
 from audioflow.recipe_file import load_recipe
 from audioflow.storage import local_path
 
@@ -48,6 +49,28 @@ BASE: dict[str, Any] = {
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo corpus of 48 files: six classes, some without sound, two broken."""
     return make_corpus(tmp_path_factory.mktemp("data") / "corpus", clips=48, seed=1)
+
+
+Register = Callable[[str, str], str]
+
+
+@pytest.fixture
+def register() -> Iterator[Register]:
+    """Registers a decoder ("module:Class") for one test; gives the override that chooses it."""
+    before = DECODERS.entries
+
+    def add(name: str, entry: str) -> str:
+        object.__setattr__(DECODERS, "entries", {**DECODERS.entries, name: entry})
+        return f"embed.decoder={name}"
+
+    yield add
+    object.__setattr__(DECODERS, "entries", before)
+
+
+@pytest.fixture
+def harmful(register: Register) -> str:
+    """The decoder that crashes, hangs and bloats on files that are named so."""
+    return register("harmful", "tests.decoders:Segfaulting")
 
 
 class Recorder(list[Event]):

@@ -1,7 +1,6 @@
 """Recordings that crash, hang, or go on for long: what they cost, on a real Ray."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from audioflow.backbones.base import Heard, Limits, embed_sound
 from audioflow.engine.embed import embed
 from audioflow.engine.manifest import make_manifest
 from audioflow.engine.run import Run
-from audioflow.media import DECODERS
 from audioflow.media.parts import SoundPart, Wanted
 from audioflow.media.patches import Stretch
 from audioflow.media.pyav import PyAV
@@ -51,16 +49,6 @@ def made(root: Path, options: dict[str, Any], *overrides: str) -> Run:
 def failures(run: Run) -> dict[str, dict[str, Any]]:
     rows = run.embeddings("acoustic").read_failures().to_pylist()
     return {row["clip_id"]: row for row in rows}
-
-
-@pytest.fixture
-def harmful() -> Iterator[str]:
-    """The decoder that crashes, hangs and bloats on files that are named so."""
-    before = DECODERS.entries
-    entry = {"harmful": "tests.decoders:Segfaulting"}
-    object.__setattr__(DECODERS, "entries", {**before, **entry})
-    yield "embed.decoder=harmful"
-    object.__setattr__(DECODERS, "entries", before)
 
 
 def test_a_file_that_kills_the_decoder_costs_that_clip_only(root: Path, harmful: str) -> None:

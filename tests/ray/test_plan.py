@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from audioflow.engine.manifest import make_manifest
 from audioflow.engine.plan import CLIPS_PER_RECORDING, Asked, plan
 from audioflow.engine.run import Run
 from audioflow.errors import TooManyFailures
-from audioflow.media import DECODERS
 from audioflow.planning.estimate import Cluster
 from audioflow.planning.figures import Forecast, Price
 from audioflow.planning.text import forecast_lines
@@ -156,16 +154,6 @@ def test_what_is_committed_is_not_counted_again(make_run: MakeRun, whole: Foreca
 
 
 # Media that do harm
-
-
-@pytest.fixture
-def harmful() -> Iterator[str]:
-    """The decoder that crashes, hangs and bloats on files that are named so."""
-    before = DECODERS.entries
-    entry = {"harmful": "tests.decoders:Segfaulting"}
-    object.__setattr__(DECODERS, "entries", {**before, **entry})
-    yield "embed.decoder=harmful"
-    object.__setattr__(DECODERS, "entries", before)
 
 
 def test_a_hang_and_a_crash_cost_one_recording_each(sounds: Path, harmful: str) -> None:

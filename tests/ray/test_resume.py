@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from audioflow.engine.score import score
 from audioflow.engine.train import train, train_task
 from audioflow.engine.train_data import clip_sets
 from audioflow.errors import AudioflowError, StalledError, StorageError, TooManyFailures
-from audioflow.media import DECODERS
 from audioflow.storage import local_path
 from tests.media_files import tone, write_wav
-from tests.ray.conftest import build_run
+from tests.ray.conftest import Register, build_run
 from tests.ray.moody import DOWN, LOG
 
 
@@ -34,17 +34,9 @@ def sounds(tmp_path: Path, ray_session: None) -> Path:
 
 
 @pytest.fixture
-def decoder() -> Any:
+def decoder(register: Register) -> Callable[[str], str]:
     """Registers a decoder of `tests.ray.moody` under its own name."""
-
-    def register(name: str) -> str:
-        entries = {**DECODERS.entries, name: f"tests.ray.moody:{name}"}
-        object.__setattr__(DECODERS, "entries", entries)
-        return f"embed.decoder={name}"
-
-    before = DECODERS.entries
-    yield register
-    object.__setattr__(DECODERS, "entries", before)
+    return lambda name: register(name, f"tests.ray.moody:{name}")
 
 
 def sound_run(sounds: Path, *overrides: str) -> Run:

@@ -1,5 +1,6 @@
 """Head bundles: what is written is what scores, and what is damaged is refused with its folder."""
 
+import hashlib
 import json
 import pickle
 
@@ -55,6 +56,14 @@ def folder(tmp_path) -> Folder:
 def rewrite(folder: Folder, **changes) -> None:
     data = json.loads(folder.read(HEAD)) | changes
     folder.write(HEAD, json.dumps({k: v for k, v in data.items() if v is not None}).encode())
+
+
+def test_saving_tells_the_hash_of_every_file(tmp_path):
+    place = Folder(str(tmp_path))
+    found = HeadBundle(spec(), weights(spec())).save(place, [])
+    assert sorted(found) == sorted(place.names()) == sorted([HEAD, WEIGHTS, EPOCHS])
+    for name, sha256 in found.items():
+        assert hashlib.sha256(place.read(name)).hexdigest() == sha256
 
 
 def test_a_bundle_scores_as_it_did_before_it_was_saved(folder):

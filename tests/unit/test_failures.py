@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from tests.unit.small_run import (
     edit_header,
     embedding_rows,
     failure,
-    make_small_run,
     recommit,
     scored_rows,
 )
@@ -42,17 +40,6 @@ def command(*arguments: str) -> Result:
     result = CliRunner().invoke(app, ["failures", *arguments])
     assert isinstance(result.exception, SystemExit | None), result.exception
     return result
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return make_small_run(Folder(str(tmp_path_factory.mktemp("whole") / "run")))
-
-
-@pytest.fixture
-def run(whole: Folder, tmp_path: Path) -> Folder:
-    shutil.copytree(whole.url, tmp_path / "run")
-    return Folder(str(tmp_path / "run"))
 
 
 # What the library says

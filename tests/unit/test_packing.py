@@ -94,6 +94,13 @@ def test_an_error_says_at_which_stage_it_happened():
     assert (window.end.error, window.end.stage) == ("network", "fetch")
 
 
+def test_a_late_start_stays_known_in_every_window(monkeypatch):
+    monkeypatch.setattr(packing, "WINDOW_S", 2)
+    parts = [SoundPart(0, RATE, noise(RATE), begins_s=0.75) for _ in range(5)]
+    (row,) = packed([*parts, End(0, RATE, 5.0, 1.0)])
+    assert [window.begins_s for window in unpack_sound(row, RATE)] == [0.75] * 3
+
+
 def test_unpacked_waveforms_are_views_into_the_row():
     (row,) = packed([SoundPart(0, RATE, noise(4000)), End(0, RATE, 0.5, 1.0)])
     (window,) = unpack_sound(row, RATE)
@@ -128,7 +135,7 @@ def test_a_clip_in_windows_gives_the_patches_of_the_whole(monkeypatch, seconds, 
     monkeypatch.setattr(packing, "ROW_BYTES", 20_000)
     ways = [
         Patching(RATE, patch_s, hop_s, short, least_s)
-        for patch_s, hop_s in ((0.5, 0.2), (1.0, 1.0), (0.3, 0.7), (0.25, 0.0001))
+        for patch_s, hop_s in ((0.5, 0.2), (1.0, 1.0), (1.0, 0.3), (0.3, 0.7), (0.25, 0.0001))
     ]
     samples = noise(round(seconds * RATE))
     rows = packed([*pieces(samples), End(0, RATE, seconds, 1.0)], tuple(ways))

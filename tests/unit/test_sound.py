@@ -5,9 +5,11 @@ import pytest
 
 from audioflow.errors import MediaError
 from audioflow.media.container import open_media
-from audioflow.media.parts import Wanted
+from audioflow.media.parts import SoundPart, Wanted
+from audioflow.media.pyav import PyAV
 from audioflow.media.sound import read_sound
 from audioflow.media.spans import Span, claimed_coverage
+from audioflow.registry import Settings
 from tests.decoders import Sound, collect, decode_recording
 from tests.media_files import (
     RATE,
@@ -249,6 +251,9 @@ def test_a_span_counts_from_the_start_of_the_recording_where_the_sound_begins_la
     assert not across.waveforms[RATE][: RATE // 2].any()
     assert np.array_equal(across.waveforms[RATE][RATE // 2 :], full[: RATE // 2])
     fails_with(before, "truncated", "the clip ends at 1.5 s, the sound begins at 2.000 s")
+    parts = PyAV(Settings()).decode(str(path), [Span(), Span(1.5, 1.0)], Wanted((RATE,)))
+    begins_s = {part.clip: part.begins_s for part in parts if isinstance(part, SoundPart)}
+    assert begins_s == {0: pytest.approx(2.0, abs=1e-3), 1: 0.0}
 
 
 # Length

@@ -1,7 +1,6 @@
 """`verify`: a whole run passes, and whatever is done to its files is found and named."""
 
 import json
-import shutil
 import subprocess
 import sys
 import uuid
@@ -34,19 +33,6 @@ from tests.unit.small_run import (
     path_of,
     recommit,
 )
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return make_small_run(Folder(str(tmp_path_factory.mktemp("whole") / "run")))
-
-
-@pytest.fixture
-def run(whole: Folder, tmp_path: Path) -> Folder:
-    """A copy to damage."""
-    shutil.copytree(whole.url, tmp_path / "run")
-    return Folder(str(tmp_path / "run"))
-
 
 # A whole run
 

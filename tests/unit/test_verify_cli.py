@@ -1,7 +1,6 @@
 """`audioflow verify`: what it prints, and how it ends."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tests.unit.small_run import (
     PICTURES,
     SOUND,
     embedding_rows,
-    make_small_run,
     manifest_rows,
     recommit,
 )
@@ -30,17 +28,6 @@ def command(*arguments: str) -> Result:
     result = CliRunner().invoke(app, list(arguments))
     assert isinstance(result.exception, SystemExit | None), result.exception
     return result
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return make_small_run(Folder(str(tmp_path_factory.mktemp("whole") / "run")))
-
-
-@pytest.fixture
-def run(whole: Folder, tmp_path: Path) -> Folder:
-    shutil.copytree(whole.url, tmp_path / "run")
-    return Folder(str(tmp_path / "run"))
 
 
 def test_a_whole_run_is_one_line_per_table_and_exit_code_0(whole: Folder) -> None:

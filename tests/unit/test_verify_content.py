@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -28,26 +26,12 @@ from tests.unit.small_run import (
     embedding_rows,
     failure,
     found,
-    make_small_run,
     manifest_rows,
     of_kind,
     path_of,
     recommit,
     scored_rows,
 )
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return make_small_run(Folder(str(tmp_path_factory.mktemp("whole") / "run")))
-
-
-@pytest.fixture
-def run(whole: Folder, tmp_path: Path) -> Folder:
-    """A copy to damage."""
-    shutil.copytree(whole.url, tmp_path / "run")
-    return Folder(str(tmp_path / "run"))
-
 
 # Clips
 

@@ -1,0 +1,42 @@
+"""What a driver tells of errors that came from workers."""
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
+
+from audioflow.engine.lost import in_our_words
+from audioflow.errors import LostWorkersError, StorageError
+
+ADVICE = "\nFailed to apply UDF transform after 1/1 attempts"
+
+
+def told(error: Exception) -> Exception:
+    expected = (LostWorkersError, StorageError, ZeroDivisionError)
+    with pytest.raises(expected) as caught, in_our_words():
+        raise error
+    return caught.value
+
+
+def from_worker(cause: Exception) -> Exception:
+    """As Ray gives what a task raised."""
+    return RayTaskError("task", "traceback", cause).as_instanceof_cause()
+
+
+def test_an_error_of_ours_comes_as_it_was_raised() -> None:
+    error = told(from_worker(StorageError("no room; set TMPDIR" + ADVICE)))
+    assert type(error) is StorageError
+    assert str(error) == "no room; set TMPDIR"
+
+
+@pytest.mark.parametrize("lost", [WorkerCrashedError(), ActorDiedError()])
+def test_lost_workers_are_told_with_the_way_out(lost: Exception) -> None:
+    outer = RuntimeError("Ray Data failed")
+    outer.__cause__ = lost
+    error = told(outer)
+    assert isinstance(error, LostWorkersError)
+    assert "more often than they are replaced (8 times)" in str(error)
+    assert "run the same command again" in str(error)
+
+
+def test_a_mistake_in_the_program_stays_what_it_is() -> None:
+    mistake = ZeroDivisionError("division by zero")
+    assert told(mistake) is mistake
