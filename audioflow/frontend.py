@@ -5,10 +5,14 @@ code or paper it follows, since embeddings are only comparable when every one of
 """
 
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchaudio import functional as F
+
+MelScale = Literal["slaney", "htk"]
+PadMode = Literal["reflect", "constant"]
 
 
 def to_float(samples_PT: Tensor) -> Tensor:
@@ -16,11 +20,30 @@ def to_float(samples_PT: Tensor) -> Tensor:
     return samples_PT.to(torch.float32) / 32767.0
 
 
-def power_spectrogram(waveform_PT: Tensor, n_fft: int, hop: int) -> Tensor:
-    """float32 waveforms -> (P, F, K) power of a centred, Hann-windowed STFT, F = 1 + T // hop."""
-    window = torch.hann_window(n_fft, device=waveform_PT.device)
+def power_spectrogram(
+    waveform_PT: Tensor,
+    n_fft: int,
+    hop: int,
+    *,
+    win_length: int | None = None,
+    center: bool = True,
+    pad_mode: PadMode = "reflect",
+) -> Tensor:
+    """float32 waveforms -> (P, F, K) power of an STFT with a periodic Hann window.
+
+    Centred: F = 1 + T // hop. Else no padding, and an incomplete last frame is dropped:
+    F = 1 + (T - n_fft) // hop. win_length: of the window, in the middle of `n_fft`.
+    """
+    window = torch.hann_window(win_length or n_fft, device=waveform_PT.device)
     spectrum = torch.stft(
-        waveform_PT, n_fft, hop, window=window, center=True, pad_mode="reflect", return_complex=True
+        waveform_PT,
+        n_fft,
+        hop,
+        win_length or n_fft,
+        window,
+        center=center,
+        pad_mode=pad_mode,
+        return_complex=True,
     )
     power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
     return power.transpose(1, 2).contiguous()
@@ -28,17 +51,21 @@ def power_spectrogram(waveform_PT: Tensor, n_fft: int, hop: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def mel_filters(
-    n_fft: int, sample_rate_hz: int, num_bands: int, low_hz: float, high_hz: float
+    n_fft: int,
+    sample_rate_hz: int,
+    num_bands: int,
+    low_hz: float,
+    high_hz: float,
+    scale: MelScale = "slaney",
+    norm: Literal["slaney"] | None = "slaney",
 ) -> Tensor:
-    """(K, M) Slaney mel filters with Slaney area normalisation, as librosa's default."""
+    """(K, M) triangular filters, linear in Hz between their corners; as librosa's by default.
+
+    scale: Slaney's mel or HTK's. norm: `slaney` gives every filter the same area, None the same
+    peak.
+    """
     return F.melscale_fbanks(
-        n_fft // 2 + 1,
-        low_hz,
-        high_hz,
-        num_bands,
-        sample_rate_hz,
-        norm="slaney",
-        mel_scale="slaney",
+        n_fft // 2 + 1, low_hz, high_hz, num_bands, sample_rate_hz, norm=norm, mel_scale=scale
     )
 
 

@@ -98,11 +98,27 @@ class MeanStd:
         return np.concatenate([mean, np.sqrt(_mean(squared))], axis=1)
 
 
+class MeanMax:
+    """Arithmetic mean and largest value over patches, side by side."""
+
+    Settings = NoSettings
+
+    def __init__(self, settings: NoSettings) -> None:
+        self._max = Max(settings)
+
+    def width(self, layer_width: int) -> int:
+        return 2 * layer_width
+
+    def pool(self, rows: LayerRows) -> NDArray[np.float32]:
+        return np.concatenate([_mean(rows), self._max.pool(rows)], axis=1)
+
+
 POOLINGS = Registry(
     "pooling",
     {
         "mean": "audioflow.pooling:Mean",
         "max": "audioflow.pooling:Max",
+        "mean_max": "audioflow.pooling:MeanMax",
         "mean_std": "audioflow.pooling:MeanStd",
     },
 )

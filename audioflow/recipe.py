@@ -135,7 +135,11 @@ class EmbedSection(Settings):
 
 
 class TrainSection(Settings):
-    """How a head is trained. 0 is a legal value of every rate."""
+    """How a head is trained. 0 is a legal value of every rate.
+
+    select: what the best epoch is best in, on `val`; `last` keeps the last one, and then no fold is
+    held out to select on.
+    """
 
     epochs: int = Field(30, ge=1, le=100_000)
     lr: float = Field(1e-3, ge=0)
@@ -144,7 +148,7 @@ class TrainSection(Settings):
     weight_decay: float = Field(1e-4, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
-    select: Literal["val_loss", "val_accuracy", "val_macro_f1"] = "val_loss"
+    select: Literal["val_loss", "val_accuracy", "val_macro_f1", "last"] = "val_loss"
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0)
     seed: int = Field(0, ge=0, le=MAX_SEED)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from audioflow.errors import Fault
+from audioflow.errors import AudioflowError, Fault
 from audioflow.recipe import (
     JOBS,
     BackboneChoice,
@@ -146,14 +146,21 @@ def _backbone_faults(data: Values, plugins: Plugins) -> list[Fault]:
             where = f"systems.{name}.backbone"
             faults.append(Fault(where, problem, table, ", ".join(names) or "(it is empty)", hint))
         elif table in tables and isinstance(layer, str):
-            backbone = _backbone_use(table, tables[table], plugins).build()
-            if backbone is not None and layer not in backbone.layers:
-                layers = list(backbone.layers)
+            layers = _layers(_backbone_use(table, tables[table], plugins).build())
+            if layers and layer not in layers:
                 problem = f"{layer!r} is not a layer of {table}"
                 hint = nearest(layer, layers)
                 where = f"systems.{name}.layer"
                 faults.append(Fault(where, problem, layer, ", ".join(layers), hint))
     return faults
+
+
+def _layers(backbone: Any) -> list[str]:
+    """The layers of a backbone; none where only a file that is not there yet could tell."""
+    try:
+        return list(backbone.layers) if backbone is not None else []
+    except AudioflowError:
+        return []
 
 
 def _fusion_faults(data: Values, plugins: Plugins) -> list[Fault]:

@@ -77,7 +77,8 @@ def fit(
     """Train `model` on normalised vectors; the state returned holds the best epoch's parameters.
 
     The best epoch is that of the highest `section.select` on `val` (of the lowest loss for
-    `val_loss`), the lower validation loss deciding ties. `on_epoch` is called on every rank.
+    `val_loss`), the lower validation loss deciding ties; `last` is the last one.
+    `on_epoch` is called on every rank.
     """
     workers = workers or Workers()
     task = _Task.of(model, train, section, workers)
@@ -220,6 +221,8 @@ def better(record: EpochRecord, best: EpochRecord | None, section: TrainSection)
 
 
 def _quality(record: EpochRecord, section: TrainSection) -> tuple[float, float]:
+    if section.select == "last":
+        return float(record.epoch), 0.0
     loss = record.train_loss if record.val_loss is None else record.val_loss
     loss = math.inf if math.isnan(loss) else loss
     if section.select not in record.metrics:  # val_loss, or no clip to validate on

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.base import Heard, Limits, embed_pictures, embed_sound
+from audioflow.backbones.running import Heard, Limits, embed_pictures, embed_sound
 from audioflow.cli import Command, run_command
 from audioflow.datasets.demo_corpus import make_corpus
 from audioflow.media.child import DecoderChild
@@ -49,7 +49,7 @@ def main() -> None:
     embed_sound(acoustic, heard, CPU, Limits())
     acoustic_s = time.perf_counter() - started
     started = time.perf_counter()
-    embed_pictures(color, unpack_pictures(columns, color.input), CPU)
+    embed_pictures(color, unpack_pictures(columns, color.input.sampling), CPU, Limits())
     color_s = time.perf_counter() - started
     ideal = os.cpu_count() * media_s / (decode_s + acoustic_s + color_s)
     whole, steady = pipeline(corpus, copies)

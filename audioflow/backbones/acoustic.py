@@ -54,6 +54,7 @@ class Acoustic:
 
     Settings = AcousticSettings
     revision = 1
+    known = ()
 
     def __init__(self, settings: AcousticSettings) -> None:
         lengths = (settings.patch_s, settings.hop_s)

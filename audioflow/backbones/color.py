@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from audioflow.media.parts import FrameSampling
+from audioflow.media.parts import FramePatching, FrameSampling
 from audioflow.registry import Settings
 
 NUM_HUES = 12
@@ -56,14 +56,15 @@ class Color:
 
     Settings = ColorSettings
     revision = 1
+    known = ()
 
     def __init__(self, settings: ColorSettings) -> None:
         num_frames = None if settings.fps else settings.num_frames or NUM_FRAMES
         self._sampling = FrameSampling(num_frames, settings.short_side, settings.fps)
 
     @property
-    def input(self) -> FrameSampling:
-        return self._sampling
+    def input(self) -> FramePatching:
+        return FramePatching(self._sampling)
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -74,9 +75,10 @@ class Color:
         """Nothing to load."""
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
-        """uint8 RGB (F, H, W, 3) -> {"embedding": float32 (F, 82)}."""
-        at_once = max(1, PIXELS_AT_ONCE // (batch.shape[1] * batch.shape[2]))
-        return {"embedding": torch.cat([_describe(part) for part in torch.split(batch, at_once)])}
+        """uint8 RGB (F, 1, H, W, 3) -> {"embedding": float32 (F, 82)}."""
+        at_once = max(1, PIXELS_AT_ONCE // (batch.shape[2] * batch.shape[3]))
+        parts = torch.split(batch[:, 0], at_once)
+        return {"embedding": torch.cat([_describe(part) for part in parts])}
 
 
 def _describe(frames_FHWC: Tensor) -> Tensor:

@@ -185,7 +185,9 @@ def _finish(run: Run, plan: TablePlan, fresh: Mapping[str, Receipt], watch: Watc
         name=plan.spec.table,
         fingerprint=plan.fingerprint(chosen),
         parents=plan.parents,
-        settings=plan.settings | {"layers": plan.spec.layers, "vectors": plan.settings_key},
+        settings=plan.settings
+        | {"layers": plan.spec.layers, "vectors": plan.settings_key}
+        | {"weights": {key: used.to_json() for key, used in plan.spec.ready.weights.items()}},
         rows=sum(receipt.rows for receipt in receipts),
         failures=failures,
         shards=receipts,

@@ -1,6 +1,7 @@
 """The backbone actor of the job `embed`."""
 
 import json
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -9,10 +10,13 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from audioflow.backbones import BACKBONES
-from audioflow.backbones.base import Heard, Limits, embed_pictures, embed_sound
+from audioflow.backbones.base import Input
+from audioflow.backbones.ready import Ready, made_ready
+from audioflow.backbones.running import Heard, embed_pictures, embed_sound
+from audioflow.backbones.tuning import limits_for
 from audioflow.engine.embed_pulse import BoardRef, Pulse
 from audioflow.engine.embed_work import Committer, Embedded, ShardClips, Work, clips_in, works_of
+from audioflow.errors import InputError
 from audioflow.media.augment import augmented
 from audioflow.media.packing import (
     ClipEnd,
@@ -21,8 +25,8 @@ from audioflow.media.packing import (
     unpack_pictures,
     unpack_sound,
 )
-from audioflow.media.parts import FrameSampling
 from audioflow.media.patches import Patching, Stretch
+from audioflow.places import input_url
 from audioflow.recipe_augment import AugmentSection
 from audioflow.storage import Folder
 from audioflow.tables import Table
@@ -30,7 +34,10 @@ from audioflow.tables import Table
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One embeddings table and the backbone that fills it, small enough to send anywhere."""
+    """One embeddings table and the backbone that fills it, small enough to send anywhere.
+
+    weights: hashes of the files its settings name, as found where the job was started.
+    """
 
     table: str
     backbone: str
@@ -39,26 +46,36 @@ class BackboneSpec:
     min_coverage: float
     num_gpus: float = 0.0
     augment: AugmentSection | None = None
+    weights: Mapping[str, str] | None = None
 
     @cached_property
-    def plugin(self) -> Any:
-        return BACKBONES.build(self.backbone, self.options)
+    def ready(self) -> Ready:
+        """The backbone. Raises `InputError` where the weights on this machine are others."""
+        storage, on_gpu = self.folder.options, self.num_gpus > 0
+        found = made_ready(self.backbone, self.options, storage, input_url, on_gpu=on_gpu)
+        if self.weights is not None and found.hashes != self.weights:
+            raise InputError(
+                f"{self.table}: the weights on {socket.gethostname()} are not those of the machine "
+                f"that started the job: {found.hashes} instead of {dict(self.weights)}. Put the "
+                "same file on every node, or name it as s3://..."
+            )
+        return found
 
     @property
-    def input(self) -> Patching | FrameSampling:
-        found: Patching | FrameSampling = self.plugin.input
+    def input(self) -> Input:
+        found: Input = self.ready.backbone.input
         return found
 
     @property
     def layers(self) -> dict[str, int]:
-        return dict(self.plugin.layers)
+        return dict(self.ready.backbone.layers)
 
     @property
     def committer(self) -> Committer:
         return Committer(Table(self.folder), self.layers, self.min_coverage)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "plugin"}
+        return {key: value for key, value in self.__dict__.items() if key != "ready"}
 
 
 class EmbedShard:
@@ -69,12 +86,13 @@ class EmbedShard:
         gpu = spec.num_gpus > 0 and torch.cuda.is_available()
         if not gpu:
             torch.set_num_threads(1)
+            torch.set_flush_denormal(True)  # values of no consequence that take forty times as long
         self._spec = spec
         self._spent = set(spent) | {f"{name}_meta" for name in spent}
         self._device = torch.device("cuda" if gpu else "cpu")
-        self._backbone = spec.plugin
+        self._backbone = spec.ready.backbone
         self._backbone.to(self._device)
-        self._limits = Limits(patches_per_batch=256) if gpu else Limits()
+        self._limits = limits_for(spec.ready, self._device)
         self._committer = spec.committer
         self._pulse = Pulse.of(board)
 
@@ -105,9 +123,11 @@ class EmbedShard:
         name = input_column(source)
         columns = {key: row[key].combine_chunks() for key in (name, f"{name}_meta", "augment")}
         if not isinstance(source, Patching):
-            shown = [w for w in unpack_pictures(columns, source) if work.wants(w.clip)]
+            pictures = unpack_pictures(columns, source.sampling)
+            shown = [window for window in pictures if work.wants(window.clip)]
             ends = {window.clip: window.end for window in shown if window.end}
-            return Embedded(embed_pictures(self._backbone, shown, self._device), ends)
+            found = embed_pictures(self._backbone, shown, self._device, self._limits)
+            return Embedded(found, ends)
         windows = [w for w in unpack_sound(columns, source.sample_rate_hz) if work.wants(w.clip)]
         ends = {window.clip: window.end for window in windows if window.end}
         augment = columns["augment"][0].as_py()
@@ -117,13 +137,13 @@ class EmbedShard:
             if window.end is None or window.end.error is None
             for item in self._heard(window, source, clips.ids[window.clip], augment[window.clip])
         ]
-        found = Embedded([], ends)
+        embedded = Embedded([], ends)
         for part in embed_sound(self._backbone, heard, self._device, self._limits):
             if isinstance(part, tuple):
-                found.ends[part[0]] = ClipEnd.failed("embed", part[1])
+                embedded.ends[part[0]] = ClipEnd.failed("embed", part[1])
             else:
-                found.parts.append(part)
-        return found
+                embedded.parts.append(part)
+        return embedded
 
     def _heard(
         self, window: SoundWindow, source: Patching, clip_id: str, augment: bool

@@ -12,7 +12,7 @@ from audioflow.engine.embed_pulse import BoardRef, Pulse
 from audioflow.errors import MediaError
 from audioflow.media.child import DecoderChild
 from audioflow.media.packing import Packer, Sources
-from audioflow.media.parts import End, FrameSampling, Source, Wanted
+from audioflow.media.parts import End, FramePatching, Source, Wanted
 from audioflow.media.patches import Patching
 from audioflow.media.spans import Span
 from audioflow.storage import StorageOptions, local_copy
@@ -28,7 +28,7 @@ class DecodeTask:
     each recording.
     """
 
-    inputs: Mapping[str, Patching | FrameSampling]
+    inputs: Mapping[str, Patching | FramePatching]
     wanted: Wanted
     timeout_s: float
     memory_gb: float

@@ -3,12 +3,11 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from audioflow.backbones import BACKBONES
 from audioflow.engine.embed_actor import BackboneSpec
 from audioflow.engine.embed_work import Work
 from audioflow.engine.run import Run
@@ -72,8 +71,6 @@ def table_plan(
     """The plan of one table of the recipe."""
     section = run.recipe.embed
     assert section is not None
-    settings = _settings(choice, name, section)
-    key = fingerprint(settings)
     spec = BackboneSpec(
         name,
         choice.name or name,
@@ -83,27 +80,25 @@ def table_plan(
         choice.num_gpus,
         section.augment if section.augment and section.augment.variants else None,
     )
+    spec = replace(spec, weights=spec.ready.hashes)
+    settings = _settings(spec, section)
+    key = fingerprint(settings)
     names = tuple(shard.name(key) for shard in shards)
     return TablePlan(spec, choice, settings, key, names, manifest)
 
 
-def embeddings_key(choice: BackboneChoice, name: str, section: EmbedSection) -> str:
-    """Hash of all settings that determine the vectors of a table, whatever the clips."""
-    return fingerprint(_settings(choice, name, section))
-
-
-def _settings(choice: BackboneChoice, name: str, section: EmbedSection) -> dict[str, Any]:
-    plugin = BACKBONES.load(choice.name or name)
-    settings = plugin.Settings.model_validate(choice.options)
+def _settings(spec: BackboneSpec, section: EmbedSection) -> dict[str, Any]:
+    """All settings that determine the vectors of a table, whatever the clips."""
+    ready = spec.ready
     found: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
-        "backbone": choice.name or name,
-        "revision": plugin.revision,
-        "settings": settings.model_dump(mode="json"),
+        "backbone": spec.backbone,
+        "revision": ready.backbone.revision,
+        "settings": ready.what_counts(),
         "min_coverage": section.min_coverage,
         "max_duration_s": section.max_duration_s,
     }
-    if not isinstance(plugin(settings).input, Patching):
+    if not isinstance(spec.input, Patching):
         return found | {"video_track": section.video_track}
     augment = section.augment
     drawn = None

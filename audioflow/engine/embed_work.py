@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from audioflow.backbones.base import ClipPart
+from audioflow.backbones.running import ClipPart
 from audioflow.embeddings import ClipEmbedding, clips_of, embedding_rows, joined
 from audioflow.errors import MediaError
 from audioflow.media.packing import ClipEnd

@@ -77,7 +77,7 @@ def plan(run: Run, asked: Asked, told: Told) -> Forecast:
     try:
         with tempfile.TemporaryDirectory(prefix="audioflow-plan-") as folder:
             specs = [
-                replace(one.spec, folder=Folder(f"{folder}/{number}"))
+                replace(one.spec, folder=Folder(f"{folder}/{number}", run.storage))
                 for number, one in enumerate(plans)
             ]
             started = time.perf_counter()
@@ -185,7 +185,6 @@ def _of_table(
     def scaled(name: str) -> Floats:
         return np.array([vars(one)[name] for one in got], np.float64) * scales
 
-    settings = spec.plugin.Settings.model_validate(dict(spec.options))
     return TableMeasured(
         table=spec.table,
         backbone=spec.backbone,
@@ -196,7 +195,7 @@ def _of_table(
         file_bytes=backbone.file_bytes,
         load_s=backbone.load_s,
         process_bytes=process_bytes + backbone.growth.total_bytes,
-        hop_s=getattr(settings, "hop_s", None),
+        hop_s=getattr(spec.ready.given, "hop_s", None),
         errors=backbone.errors,
     )
 

@@ -145,7 +145,29 @@ def _note(header: Header) -> str:
     if header.kind == "head":
         folds = len(header.settings["folds"])
         return f"{folds} folds" if folds else f"{header.stats['workers']} worker(s)"
+    if header.kind == "embeddings":
+        return _weights_note(header)
     return ""
+
+
+def _weights_note(header: Header) -> str:
+    """Which weights a network had, and what it computed in."""
+    found = []
+    for field, used in header.settings.get("weights", {}).items():
+        name = "" if field == "weights" else f"{field} "
+        if used["trained"]:
+            found.append(f"{name}{masked(used['given'])} ({used['sha256'][:8]})")
+        else:
+            found.append(f"{name}untrained, random weights")
+    precision = header.settings["settings"].get("precision")
+    return ", ".join([*found, precision] if precision else found)
+
+
+def _untrained(tables: Tables, backbone: str) -> bool:
+    """Whether the embeddings are those of random weights, which no reader should overlook."""
+    if (found := tables.get(f"embeddings/{backbone}")) is None:
+        return False
+    return not all(used["trained"] for used in found[1].settings.get("weights", {}).values())
 
 
 def _failures(tables: Tables) -> Iterator[FailureRow]:
@@ -183,7 +205,7 @@ def _systems(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemSco
         yield SystemScores(
             name=header.name,
             kind="fused" if fused else "system",
-            summary_line=_summary(run, header),
+            summary_line=_summary(run, header, tables),
             classes=tuple(header.classes),
             clip_ids=tuple(ids),
             uris=tuple(_shown(places[clip_id][0]) for clip_id in ids),
@@ -203,13 +225,14 @@ def _shown(uri: str) -> str:
     return masked(uri) if "?" in uri or "@" in uri else uri  # few urls are signed, clips are many
 
 
-def _summary(run: Run, header: Header) -> str:
+def _summary(run: Run, header: Header, tables: Tables) -> str:
     if header.settings.get("fused"):
         params = header.settings["params"]
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in params["weights"].items())
         return f"{header.settings['rule']}: {weights} (fitted on {header.settings['fit_split']})"
     system = run.recipe.systems[header.name]
-    return f"{system.backbone} -> {system.pooling.name} -> {system.head.name}"
+    mark = " (untrained: random weights)" if _untrained(tables, system.backbone) else ""
+    return f"{system.backbone}{mark} -> {system.pooling.name} -> {system.head.name}"
 
 
 def _fusion(header: Header) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def pooled_vectors(task: TrainTask) -> dict[str, list[NDArray[np.float32]]]:
 def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
     """The `train` and `val` clips; for a fold, `val` is the fold after it and the rest is `train`.
 
-    Variants count for `train` only. Raises `InputError` where one of the two is empty.
+    Where the last epoch is kept, a fold leaves all others to `train`, and there need be no `val`.
+    Variants count for `train` only. Raises `InputError` where one that is needed is empty.
     """
     vectors = pooled_vectors(task)
     manifest = Table(task.manifest).read(["clip_id", "labels"])
@@ -69,7 +70,8 @@ def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
         ]
         clips = [clip_id for clip_id, _ in rows]
         targets = target_indices(clips, [labels[clip_id] for clip_id in clips], task.classes)
-        sets[split] = ClipSet(np.stack([vector for _, vector in rows]), targets)
+        stacked = np.array([vector for _, vector in rows], np.float32).reshape(len(rows), task.width)
+        sets[split] = ClipSet(stacked, targets)
     return sets
 
 
@@ -83,11 +85,12 @@ def check_splits(task: TrainTask) -> None:
 
 def _split_ids(task: TrainTask, embedded: Container[str]) -> dict[str, list[str]]:
     manifest = Table(task.manifest).read(["clip_id", "split", "fold"])
-    parts = _parts(manifest.to_pydict(), task.fold)
+    unselected = task.section.train.select == "last"
+    parts = _parts(manifest.to_pydict(), task.fold, unselected=unselected)
     found = {}
     for split in ("train", "val"):
         ids = [clip_id for clip_id, part in parts.items() if part == split and clip_id in embedded]
-        if not ids:
+        if not ids and not (unselected and split == "val"):
             raise InputError(
                 f"system {task.system!r}: no clip of the split {split} has an embedding in "
                 f"{task.embeddings.url}; see its failures/, or give manifest.splits a share "
@@ -97,12 +100,14 @@ def _split_ids(task: TrainTask, embedded: Container[str]) -> dict[str, list[str]
     return found
 
 
-def _parts(manifest: Mapping[str, list[Any]], fold: str | None) -> dict[str, str]:
+def _parts(
+    manifest: Mapping[str, list[Any]], fold: str | None, *, unselected: bool
+) -> dict[str, str]:
     if fold is None:
         return dict(zip(manifest["clip_id"], manifest["split"], strict=True))
     names = folds_of(manifest["fold"])
     after = names[(names.index(fold) + 1) % len(names)]
-    part = {fold: "test", after: "val"}
+    part = {after: "train" if unselected else "val", fold: "test"}
     return {
         clip_id: part.get(name, "train")
         for clip_id, name in zip(manifest["clip_id"], manifest["fold"], strict=True)

@@ -103,7 +103,8 @@ def train_loop(config: dict[str, Any]) -> None:
     def on_epoch(record: EpochRecord, state: FitState) -> None:
         metrics: dict[str, Any] = {"epoch": record.epoch, "train_loss": record.train_loss}
         metrics |= {"val_loss": record.val_loss, "lr": record.lr, **record.metrics}
-        due = record.epoch in (state.best_epoch, section.epochs) or record.epoch % 10 == 0
+        best = record.epoch == state.best_epoch and section.select != "last"
+        due = best or record.epoch == section.epochs or record.epoch % 10 == 0
         if workers.rank == 0:
             config["tell"](asdict(record))
         if workers.rank != 0 or not due:

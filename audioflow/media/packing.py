@@ -15,8 +15,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
-from audioflow.media.parts import FrameSampling, Part, PicturesPart, SoundPart, Source
-from audioflow.media.patches import Patching, Stretch
+from audioflow.media.parts import (
+    FramePatching,
+    FrameSampling,
+    Part,
+    PicturesPart,
+    SoundPart,
+    Source,
+)
+from audioflow.media.patches import FrameStretch, Patching, Stretch
 
 WINDOW_S = 600
 """Where clips are cut depends on nothing else, so that it is the same in every run."""
@@ -77,31 +84,38 @@ class SoundWindow:
 
 @dataclass(frozen=True)
 class PicturesWindow:
-    """Some frames (F, H, W, 3) of a clip, a view into the row; `end` with its last ones."""
+    """Some frames of a clip, a view into the row; `end` with its last ones."""
 
     clip: int
-    frames: NDArray[np.uint8]
-    time_s: NDArray[np.float64]
+    stretch: FrameStretch
     end: ClipEnd | None
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What is decoded of a shard's clips; for sound (rate in Hz), how many samples run up."""
+    """What is decoded of a shard's clips, and how much of it runs up to where a window begins:
+    samples of a waveform (by rate in Hz), frames of a sampling."""
 
     run_up: Mapping[int, int]
-    samplings: tuple[FrameSampling, ...]
+    frames_run_up: Mapping[FrameSampling, int]
 
     @classmethod
-    def of(cls, inputs: Sequence[Patching | FrameSampling]) -> "Sources":
+    def of(cls, inputs: Sequence[Patching | FramePatching]) -> "Sources":
         """What backbones with these inputs need."""
         run_up: dict[int, int] = {}
+        frames: dict[FrameSampling, int] = {}
         for item in inputs:
             if isinstance(item, Patching):
                 rate = item.sample_rate_hz
                 run_up[rate] = max(run_up.get(rate, 0), item.run_up_samples)
-        samplings = {item for item in inputs if isinstance(item, FrameSampling)}
-        return cls(dict(sorted(run_up.items())), tuple(sorted(samplings, key=pictures_column)))
+            else:
+                frames[item.sampling] = max(frames.get(item.sampling, 0), item.run_up_frames)
+        by_column = sorted(frames.items(), key=lambda pair: pictures_column(pair[0]))
+        return cls(dict(sorted(run_up.items())), dict(by_column))
+
+    @property
+    def samplings(self) -> tuple[FrameSampling, ...]:
+        return tuple(self.frames_run_up)
 
     @property
     def all(self) -> tuple[Source, ...]:
@@ -124,9 +138,9 @@ def source_column(source: Source) -> str:
     return sound_column(source) if isinstance(source, int) else pictures_column(source)
 
 
-def input_column(source: Patching | FrameSampling) -> str:
+def input_column(source: Patching | FramePatching) -> str:
     """Name of the column that a backbone with this input reads."""
-    return source_column(source.sample_rate_hz if isinstance(source, Patching) else source)
+    return source_column(source.sample_rate_hz if isinstance(source, Patching) else source.sampling)
 
 
 @dataclass
@@ -165,12 +179,7 @@ class Packer:
         if isinstance(part, SoundPart):
             self._add_sound(part, state)
         elif isinstance(part, PicturesPart):
-            state.arrays.append(part.frames)
-            state.times.append(part.time_s)
-            state.size += part.nbytes
-            if state.size >= ROW_BYTES:
-                self._close(part.clip, part.source, state, None)
-                self._open[key] = _Open()
+            self._add_pictures(part, state)
         else:
             end = ClipEnd(part.duration_s, part.coverage)
             if part.error is not None:
@@ -193,6 +202,24 @@ class Packer:
                 end, kept = state.first + joined.size, joined[-run_up:]
                 state = _Open([kept.copy()], [], kept.size, end - kept.size, end, part.begins_s)
                 self._open[part.clip, part.source] = state
+
+    def _add_pictures(self, part: PicturesPart, state: _Open) -> None:
+        state.arrays.append(part.frames)
+        state.times.append(part.time_s)
+        state.size += part.nbytes
+        if state.size < ROW_BYTES:
+            return
+        frames, time_s = _one(state.arrays), _one(state.times)
+        self._close(part.clip, part.source, state, None)
+        run_up = min(self._sources.frames_run_up[part.source], len(frames))
+        kept, end = frames[len(frames) - run_up :].copy(), state.first + len(frames)
+        self._open[part.clip, part.source] = _Open(
+            [kept] if run_up else [],
+            [time_s[len(frames) - run_up :]] if run_up else [],
+            0,  # what was in a window before does not fill the next one
+            end - run_up,
+            end,
+        )
 
     def _close(self, clip: int, source: Source, state: _Open, end: ClipEnd | None) -> None:
         array = _one(state.arrays) if state.arrays else None
@@ -258,7 +285,9 @@ def unpack_pictures(row: Mapping[str, pa.Array], sampling: FrameSampling) -> lis
     for array, meta, end in _unpack(row, pictures_column(sampling), np.uint8):
         frames = array if array is not None else np.zeros((0, 1, 1, 3), np.uint8)
         time_s = np.asarray(meta["time_s"] or [], np.float64)
-        found.append(PicturesWindow(meta["clip"], frames, time_s, end))
+        places = (meta["first"], meta["done_to"])
+        stretch = FrameStretch(frames, time_s, *places, whole=end is not None)
+        found.append(PicturesWindow(meta["clip"], stretch, end))
     return found
 
 

@@ -26,6 +26,24 @@ class FrameSampling:
     fps: float | None = None
 
 
+@dataclass(frozen=True)
+class FramePatching:
+    """How pictures become patches: sampled frames, `frames_per_patch` in a row.
+
+    hop_frames: distance of patches. Frames after the last patch are dropped; a clip with fewer
+    frames than a patch gives one, in which its last frame is repeated.
+    """
+
+    sampling: FrameSampling
+    frames_per_patch: int = 1
+    hop_frames: int = 1
+
+    @property
+    def run_up_frames(self) -> int:
+        """How many frames of what came before have to be at hand to go on in mid-clip."""
+        return self.frames_per_patch - 1
+
+
 Source = int | FrameSampling
 """What is wanted of a clip: its sound at a sample rate (Hz), or its pictures sampled in one way."""
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.base import Heard, Limits, embed_sound
+from audioflow.backbones.running import Heard, Limits, embed_sound
 from audioflow.engine.embed import embed
 from audioflow.engine.manifest import make_manifest
 from audioflow.engine.run import Run

@@ -23,7 +23,7 @@ def stripes(period: int = 8, size: int = 32) -> np.ndarray:
 def parts(*frames: np.ndarray) -> dict[str, np.ndarray]:
     """Shares (the histograms squared) of the first frame."""
     with torch.inference_mode():
-        batch = torch.from_numpy(np.stack(frames))
+        batch = torch.from_numpy(np.stack(frames)[:, None])
         vector = BACKBONES.build("color", {}).embed(batch)["embedding"][0].numpy()
     joint, values, statistics, cells = np.split(vector, np.cumsum([36, 8, 6]))
     return {
@@ -109,12 +109,12 @@ def test_cells_are_quarters_of_the_picture():
 def test_many_large_frames_are_described_a_few_at_a_time(monkeypatch):
     frames = np.random.default_rng(0).integers(0, 255, (5, 20, 30, 3), np.uint8)
     backbone = BACKBONES.build("color", {})
-    together = backbone.embed(torch.from_numpy(frames))["embedding"]
+    together = backbone.embed(torch.from_numpy(frames[:, None]))["embedding"]
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 2 * 20 * 30)
     seen = []
     real = module._describe
     monkeypatch.setattr(module, "_describe", lambda part: (seen.append(len(part)), real(part))[1])
-    apart = backbone.embed(torch.from_numpy(frames))["embedding"]
+    apart = backbone.embed(torch.from_numpy(frames[:, None]))["embedding"]
     assert seen == [2, 2, 1]
     assert torch.allclose(apart, together, atol=1e-6)
 

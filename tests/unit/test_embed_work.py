@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioflow.backbones.base import ClipPart
+from audioflow.backbones.running import ClipPart
 from audioflow.embeddings import ClipEmbedding, clips_of
 from audioflow.engine.embed_work import Committer, Embedded, ShardClips, Work
 from audioflow.errors import MediaError

@@ -86,6 +86,8 @@ def test_poolings_are_what_numpy_says():
     assert np.array_equal(pool("max", rows), np.stack([p.max(axis=0) for p in parts]))
     expected = [np.concatenate([p.mean(axis=0), p.std(axis=0)]) for p in parts]
     assert pool("mean_std", rows) == pytest.approx(np.stack(expected), abs=1e-6)
+    both = np.concatenate([pool("mean", rows), pool("max", rows)], axis=1)
+    assert np.array_equal(pool("mean_max", rows), both)
 
 
 def test_the_mean_of_many_large_numbers_is_exact():

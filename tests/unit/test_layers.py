@@ -26,12 +26,12 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         " recipe_checks recipe_faults recipe_file recipe_splits recipe_yaml retries schemas storage"
         " stores tables",
         "bootstrap join listing manifest media metrics pools ranking shards simplex stratify",
-        "embeddings frontend scores",
+        "embeddings frontend scores weights",
         "backbones datasets heads pooling",
-        "failures fusion planning report training verify",
+        "codebook doctor failures fusion goldens planning report training verify",
         "plugins",
         "engine",
-        "cli cli_tools console planning_cli",
+        "cli cli_tools codebook_cli console doctor_cli planning_cli weights_cli",
         "jobs",
     )
 )
@@ -83,6 +83,7 @@ BESIDE: dict[tuple[str, str], str] = {
     ("cli_tools", "planning_cli"): "what one of its tools does",
     ("cli", "console"): "what a person sees",
     ("cli_tools", "console"): "errors and status lines look the same",
+    ("doctor", "goldens"): "what it compares with",
 }
 
 PLUGIN_FOLDERS = ("backbones", "datasets", "heads")

@@ -18,12 +18,30 @@ from audioflow.media.packing import (
     unpack_pictures,
     unpack_sound,
 )
-from audioflow.media.parts import End, FrameSampling, Part, PicturesPart, SoundPart
-from audioflow.media.patches import Patching, Stretch, cut_patches
+from audioflow.media.parts import (
+    End,
+    FramePatching,
+    FrameSampling,
+    Part,
+    PicturesPart,
+    SoundPart,
+)
+from audioflow.media.patches import (
+    FrameStretch,
+    Patching,
+    Stretch,
+    cut_frames,
+    cut_patches,
+)
 
 RATE = 8_000
 WIDE, TALL = FrameSampling(2, 16), FrameSampling(None, 8, fps=2.0)
-INPUTS = (Patching(RATE, 0.5, 0.2), Patching(16_000, 1.0, 1.0), WIDE, TALL)
+INPUTS = (
+    Patching(RATE, 0.5, 0.2),
+    Patching(16_000, 1.0, 1.0),
+    FramePatching(WIDE),
+    FramePatching(TALL),
+)
 GENERATOR = np.random.default_rng(0)
 
 Row = dict[str, pa.Array]
@@ -81,10 +99,10 @@ def test_media_and_failures_come_back_as_they_went_in():
     assert second.end == ClipEnd(0.0, 0.0, "truncated", lost.reason, 3, "decode")
     assert unpack_sound(row, 16_000) == []
     first, second = unpack_pictures(row, WIDE)
-    assert np.array_equal(first.frames, shown)
-    assert first.time_s.tolist() == [0.25, 0.75]
+    assert np.array_equal(first.stretch.frames, shown)
+    assert first.stretch.time_s.tolist() == [0.25, 0.75]
     assert (first.end, second.end.error) == (ClipEnd(1.0, 1.0), "truncated")
-    assert len(second.frames) == 0
+    assert len(second.stretch.frames) == 0
 
 
 def test_an_error_says_at_which_stage_it_happened():
@@ -109,8 +127,8 @@ def test_unpacked_waveforms_are_views_into_the_row():
 
 def test_columns_are_named_by_what_is_in_them():
     assert sound_column(16_000) == input_column(INPUTS[1]) == "sound_16000"
-    assert pictures_column(WIDE) == input_column(WIDE) == "pictures_2_16"
-    assert pictures_column(TALL) == input_column(TALL) == "pictures_2fps_8"
+    assert pictures_column(WIDE) == input_column(FramePatching(WIDE)) == "pictures_2_16"
+    assert pictures_column(TALL) == input_column(FramePatching(TALL)) == "pictures_2fps_8"
 
 
 def test_a_row_has_a_column_for_every_input_whatever_was_decoded():
@@ -177,12 +195,114 @@ def test_many_frames_are_several_rows(monkeypatch):
     rows = packed([*parts, End(0, TALL, 50.0, 1.0)])
     assert len(rows) > 1
     windows = [window for row in rows for window in unpack_pictures(row, TALL)]
-    assert np.array_equal(np.concatenate([window.frames for window in windows]), shown)
-    assert np.concatenate([w.time_s for w in windows]).tolist() == [k / 2 for k in range(100)]
+    assert np.array_equal(np.concatenate([window.stretch.frames for window in windows]), shown)
+    assert np.concatenate([w.stretch.time_s for w in windows]).tolist() == [
+        k / 2 for k in range(100)
+    ]
     assert [window.end is not None for window in windows].count(True) == 1
 
 
+@pytest.mark.parametrize("hop", [1, 3, 8, 11])
+@pytest.mark.parametrize("count", [3, 8, 9, 100])
+def test_patches_of_frames_that_came_in_windows_are_those_of_the_whole(monkeypatch, hop, count):
+    patching = FramePatching(TALL, frames_per_patch=8, hop_frames=hop)
+    shown = frames(count, 8, 8)
+    time_s = np.arange(count) / 2
+    whole_PNHW3, whole_s = cut_frames(FrameStretch(shown, time_s), patching)
+    assert len(whole_s) == 1 + max(0, count - 8) // hop
+    for number, start in enumerate(whole_s[: 0 if count < 8 else None]):
+        assert np.array_equal(whole_PNHW3[number], shown[number * hop : number * hop + 8])
+        assert start == number * hop / 2
+    monkeypatch.setattr(packing, "ROW_BYTES", 4_000)
+    parts: list[Part] = [
+        PicturesPart(0, TALL, shown[k : k + 7], time_s[k : k + 7]) for k in range(0, count, 7)
+    ]
+    rows = packed([*parts, End(0, TALL, count / 2, 1.0)], inputs=(patching,))
+    assert len(rows) > 1 or count < 20
+    cut_up = [
+        cut_frames(window.stretch, patching)
+        for row in rows
+        for window in unpack_pictures(row, TALL)
+    ]
+    assert np.array_equal(np.concatenate([patches for patches, _ in cut_up]), whole_PNHW3)
+    assert np.concatenate([starts for _, starts in cut_up]).tolist() == whole_s.tolist()
+
+
+def test_of_a_clip_with_fewer_frames_than_a_patch_the_last_one_is_repeated():
+    shown = frames(3, 8, 8)
+    stretch = FrameStretch(shown, np.array([0.0, 0.5, 1.0]))
+    patches, starts = cut_frames(stretch, FramePatching(TALL, frames_per_patch=5))
+    assert np.array_equal(patches[0], shown[[0, 1, 2, 2, 2]])
+    assert starts.tolist() == [0.0]
+    none = FrameStretch(shown[:0], np.zeros(0))
+    assert len(cut_frames(none, FramePatching(TALL, frames_per_patch=5))[0]) == 0
+
+
 # Patches
+
+
+@pytest.mark.parametrize("lead_s", [0.0, 0.5])
+@pytest.mark.parametrize("samples", [1, 40, 99, 100, 101, 150, 151, 249, 1000])
+def test_a_padded_tail_covers_every_sample_once_more_than_none(samples, lead_s):
+    """As OpenL3 cuts: 1 + ceil((N' - window) / hop) windows of the waveform with its lead."""
+    patching = Patching(100, 1.0, 0.3, lead_s=lead_s, tail="pad")
+    waveform = np.arange(1, samples + 1, dtype=np.int16)
+    patches, starts = cut_patches(Stretch(waveform), patching)
+    led = samples + round(lead_s * 100)
+    assert len(patches) == 1 + max(0, -(-(led - 100) // 30))
+    assert starts == pytest.approx(np.arange(len(patches)) * 0.3 - lead_s)
+    padded = np.zeros(30 * (len(patches) - 1) + 100, np.int16)
+    padded[led - samples : led] = waveform
+    for number, patch in enumerate(patches):
+        assert np.array_equal(patch, padded[30 * number : 30 * number + 100])
+
+
+@pytest.mark.parametrize("hop_s", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("samples", [7, 640, 1000, 1263])
+@pytest.mark.parametrize("lead_s", [0.0, 0.5, 1.5])
+def test_stretches_give_the_patches_of_the_whole_also_with_lead_and_tail(hop_s, samples, lead_s):
+    patching = Patching(100, 1.0, hop_s, lead_s=lead_s, tail="pad")
+    waveform = np.arange(1, samples + 1, dtype=np.int16)
+    whole, starts = cut_patches(Stretch(waveform), patching)
+    for window in (110, 200, 333):
+        found, found_s = [], []
+        for done_to in range(0, samples, window):
+            end, first = min(samples, done_to + window), max(0, done_to - 100)
+            stretch = Stretch(waveform[first:end], first, done_to, whole=end == samples)
+            patches, at_s = cut_patches(stretch, patching)
+            found.append(patches)
+            found_s += at_s.tolist()
+        assert np.array_equal(np.concatenate(found), whole)
+        assert found_s == pytest.approx(starts.tolist())
+
+
+def test_a_whole_clip_is_one_patch():
+    patching = Patching(100, 1.0, 1.0, min_duration_s=3.0, whole=True)
+    waveform = np.arange(1, 451, dtype=np.int16)
+    patches, starts = cut_patches(Stretch(waveform), patching)
+    assert (patches[0].tolist(), starts.tolist()) == (waveform.tolist(), [0.0])
+    repeated, _ = cut_patches(Stretch(waveform[:200]), patching)
+    assert repeated[0].tolist() == [*range(1, 201), *range(1, 201)]
+    short, _ = cut_patches(Stretch(waveform[:40]), Patching(100, 1.0, 1.0, whole=True))
+    assert short[0].tolist() == [*range(1, 41), *[0] * 60]
+    strict = Patching(100, 1.0, 1.0, "fail", whole=True)
+    with pytest.raises(MediaError, match=r"too_short: 0\.400 s of sound, one patch needs 1 s"):
+        cut_patches(Stretch(waveform[:40]), strict)
+
+
+def test_a_long_clip_as_a_whole_is_a_patch_per_stretch_none_too_short():
+    patching = Patching(100, 1.0, 1.0, whole=True)
+    waveform = np.arange(1, 1331, dtype=np.int16)
+    first = cut_patches(Stretch(waveform[:600], whole=False), patching)
+    second = cut_patches(Stretch(waveform[500:1200], 500, 600, whole=False), patching)
+    last = cut_patches(Stretch(waveform[1100:], 1100, 1200), patching)
+    nothing = cut_patches(Stretch(waveform[1230:], 1230, 1330), patching)
+    assert [(p[0][0], p[0][-1]) for p, _ in (first, second)] == [(1, 600), (601, 1200)]
+    assert last[0][0].tolist() == waveform[1200:].tolist()
+    assert [s.tolist() for _, s in (first, second, last)] == [[0.0], [6.0], [12.0]]
+    assert len(nothing[0]) == 0
+    rest = cut_patches(Stretch(waveform[1100:1230], 1100, 1200), patching)
+    assert rest[0][0].tolist() == waveform[1130:1230].tolist(), "a rest too short reaches back"
 
 
 def cut(samples: int, patch_s: float = 1.0, hop_s: float = 0.5, short: str = "pad", rate=100):

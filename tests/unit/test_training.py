@@ -6,8 +6,10 @@ import multiprocessing as mp
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
+from audioflow.engine.train_data import _parts
 from audioflow.heads import HEADS
 from audioflow.recipe import TrainSection
 from audioflow.training import (
@@ -198,6 +200,7 @@ def record(epoch: int, accuracy: float, f1: float, loss: float | None) -> EpochR
         ("val_accuracy", (0.9, 0.5, 2.0), (0.9, 0.5, 2.0), False),  # equal: the earlier epoch
         ("val_loss", (0.9, 0.5, 1.0), (0.9, 0.5, float("nan")), True),
         ("val_loss", (0.9, 0.5, float("nan")), (0.9, 0.5, 1.0), False),
+        ("last", (0.1, 0.1, 9.0), (0.9, 0.9, 0.1), True),
     ],
 )
 def test_the_better_epoch_is_that_of_the_named_metric(select, new, old, expected):
@@ -230,6 +233,38 @@ def test_without_val_clips_the_train_loss_decides():
     assert all(r.val_loss is None and r.metrics == {} for r in state.records)
     losses = [r.train_loss for r in state.records]
     assert state.best_epoch == 1 + losses.index(min(losses))
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for():
+    state = run(head(), section(epochs=12, lr=0.8, select="last"), val=blobs(seed=9, spread=1.0))
+    assert state.best_epoch == 12
+    assert same(state.best, state.model)
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        ("val_loss", {"a": "train", "b": "train", "c": "test", "d": "val"}),
+        ("last", {"a": "train", "b": "train", "c": "test", "d": "train"}),
+    ],
+)
+def test_of_the_folds_one_is_tested_and_one_selects_unless_the_last_epoch_is_kept(select, expected):
+    manifest = {"clip_id": ["a", "b", "c", "d"], "split": ["cv"] * 4, "fold": ["1", "2", "3", "4"]}
+    assert _parts(manifest, "3", unselected=select == "last") == expected
+
+
+def test_a_linear_head_with_l2_penalty_in_full_batches_is_logistic_regression():
+    """As scikit-learn finds it; its penalty 1 / C is shared by the clips, and spares the biases."""
+    train, test = blobs(120, spread=1.5), blobs(60, seed=1, spread=1.5)
+    penalty = {"optimizer": "adam", "weight_decay": 1 / 120, "select": "last"}
+    full = section(epochs=800, lr=0.02, batch_size=1000, **penalty)
+    state = fit(head(), train, test, full, on_epoch=lambda *_: None)
+    model = LogisticRegression(C=1.0, max_iter=1000).fit(train.vectors, train.targets)
+    module = head()
+    module.load_state_dict(state.best)
+    with torch.inference_mode():
+        scores = module(torch.from_numpy(test.vectors)).softmax(dim=1).numpy()
+    assert scores == pytest.approx(model.predict_proba(test.vectors), abs=0.02)
 
 
 # The same again
