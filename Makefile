@@ -24,8 +24,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(DEMO)
 
+# Those without Ray side by side, one thread each; those with Ray after them, one by one.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
+	$(BIN)/python -m pytest tests/ray tests/e2e
 
 # What takes minutes: recordings of three hours in every format, a million clips.
 slow: $(READY)
@@ -43,7 +45,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 # After a dependency of pyproject.toml changed.
-lock: $(READY)
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o requirements.lock
 

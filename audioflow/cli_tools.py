@@ -6,7 +6,7 @@ import csv
 import json
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +16,10 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from audioflow.console import STATUS_EVERY_S, Console
-from audioflow.errors import AudioflowError, StorageError
+from audioflow import doctor_cli, weights_cli
+from audioflow.codebook_cli import codebook_command
+from audioflow.console import STATUS_EVERY_S, guarded, plain_out
+from audioflow.errors import StorageError
 from audioflow.failures import Chosen, FailureGroup, TableFailures, all_failures, summarise
 from audioflow.places import input_url, output_url
 from audioflow.planning_cli import PlanCommand, run_plan
@@ -45,6 +47,8 @@ TOOLS = {
     "verify": "Prove that every table of a run is whole, or list what is not.",
     "failures": "Show which clips of a run failed, why, and what to do.",
     "plan": "Probe a small sample, and say what the job embed will take.",
+    "doctor": "Check this machine: golden vectors, versions, Ray, stores, weights.",
+    "weights": weights_cli.HELP,
 }
 """The tools and what they do, in words."""
 
@@ -54,11 +58,14 @@ def register(app: typer.Typer) -> None:
     app.command("verify", help=TOOLS["verify"])(verify_command)
     app.command("failures", help=TOOLS["failures"])(failures_command)
     app.command("plan", help=TOOLS["plan"])(plan_command)
+    app.command("doctor", help=TOOLS["doctor"])(doctor_cli.doctor)
+    weights_cli.app.command("codebook")(codebook_command)
+    app.add_typer(weights_cli.app, name="weights")
 
 
 def verify_command(run_dir: RunDir, as_json: AsJson = False) -> None:
     """Exit code 0 where all is well, 1 where there is a fault, 4 where there is no table."""
-    raise typer.Exit(_guarded(lambda: _verify(run_dir, as_json)))
+    raise typer.Exit(guarded(lambda: _verify(run_dir, as_json)))
 
 
 def failures_command(
@@ -76,7 +83,7 @@ def failures_command(
 ) -> None:
     """Exit code 0, also where there are failures; 4 where there is no table."""
     chosen = Chosen(table, error)
-    raise typer.Exit(_guarded(lambda: _failures(run_dir, chosen, every, csv_path, as_json)))
+    raise typer.Exit(guarded(lambda: _failures(run_dir, chosen, every, csv_path, as_json)))
 
 
 def plan_command(  # noqa: PLR0913 - one parameter per option
@@ -105,22 +112,7 @@ def plan_command(  # noqa: PLR0913 - one parameter per option
     """Exit code 0; 2 for a wrong recipe, 3 where all of the sample fails alike, 4 for no clip."""
     cluster = (cpus, gpus, machines)
     asked = PlanCommand(recipe, overrides or [], sample, *cluster, price, currency, as_json)
-    raise typer.Exit(_guarded(lambda: _plan(asked)))
-
-
-def _guarded(work: Callable[[], int]) -> int:
-    """The exit code of `work`, or of the error that ended it."""
-    console = Console()
-    try:
-        return work()
-    except AudioflowError as error:
-        console.error(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.error("stopped")
-        return 1
-    finally:
-        console.close()
+    raise typer.Exit(guarded(lambda: _plan(asked)))
 
 
 def run_folder(run_dir: str) -> Folder:
@@ -135,10 +127,6 @@ def run_folder(run_dir: str) -> Folder:
     return Folder(path_url(input_url(run_dir)))
 
 
-def _out() -> RichConsole:
-    return RichConsole(highlight=False, soft_wrap=True)
-
-
 # verify
 
 
@@ -151,7 +139,7 @@ def _verify(run_dir: str, as_json: bool) -> int:
             json.dumps({"run_dir": masked(folder.url), "ok": found.ok} | asdict(found), indent=1)
         )
     else:
-        out = _out()
+        out = plain_out()
         for line in verification_lines(found, masked(folder.url)):
             out.print(line)
     return 0 if found.ok else 1
@@ -226,7 +214,7 @@ def _failures(
             typer.echo(_line(table, failure))
         _warn(tables)
         return 0
-    out = _out()
+    out = plain_out()
     out.print(f"[bold]audioflow failures[/bold]  {escape(masked(folder.url))}")
     for found_in in tables:
         _show_table(out, found_in)

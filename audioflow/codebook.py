@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audioflow.backbones.mfcc_frames import WIDTH, WINDOW, mfcc_0_d_a
 from audioflow.errors import InputError, StorageError
+from audioflow.frontend.mfcc import WIDTH, WINDOW, mfcc_0_d_a
 
 MOST_FRAMES = 1_000_000
 """Kept of all that are drawn: 156 MB, and many times what 50 centres need."""

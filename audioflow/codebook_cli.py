@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rich.console import Console as RichConsole
 from rich.progress import Progress
 
-from audioflow.console import Console
-from audioflow.errors import AudioflowError, InputError, MediaError
+from audioflow.console import guarded
+from audioflow.errors import InputError, MediaError
 from audioflow.manifest import CROSS_VALIDATED
 from audioflow.media import DECODERS
 from audioflow.media.child import DecoderChild
-from audioflow.media.parts import End, SoundPart, Wanted
+from audioflow.media.parts import End, SoundPart, Wanted, rate_of
 from audioflow.media.spans import Span
 from audioflow.plugins import plugins
 from audioflow.recipe import EmbedSection, Recipe
@@ -64,23 +64,18 @@ def codebook_command(
 ) -> None:
     """Exit code 0; 2 for a wrong recipe, 4 where there is too little sound to learn from."""
     asked = CodebookCommand(recipe, out, overrides or [], clusters, share, seed)
-    console = Console()
-    try:
-        with Progress(console=RichConsole(stderr=True), transient=True) as progress:
-            task = progress.add_task("codebook", total=None)
-            lines = run_codebook(
-                asked, lambda done, total: progress.update(task, completed=done, total=total)
-            )
-    except AudioflowError as error:
-        console.error(str(error))
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt:
-        console.error("stopped")
-        raise typer.Exit(1) from None
-    finally:
-        console.close()
+    raise typer.Exit(guarded(lambda: _codebook(asked)))
+
+
+def _codebook(asked: CodebookCommand) -> int:
+    with Progress(console=RichConsole(stderr=True), transient=True) as progress:
+        task = progress.add_task("codebook", total=None)
+        lines = run_codebook(
+            asked, lambda done, total: progress.update(task, completed=done, total=total)
+        )
     for line in lines:
         typer.echo(line)
+    return 0
 
 
 def run_codebook(command: CodebookCommand, told: Told) -> list[str]:
@@ -193,7 +188,7 @@ def waveforms(rows: pa.Table, recipe: Recipe, heard: Heard) -> Iterator[NDArray[
 
 def _decoding(recipe: Recipe) -> tuple[Wanted, DecoderChild]:
     """As the job `embed` decodes; by its defaults where the recipe has no such section."""
-    from audioflow.backbones.mfcc_frames import SAMPLE_RATE_HZ
+    from audioflow.frontend.mfcc import SAMPLE_RATE_HZ
 
     names = ("max_duration_s", "sound_track", "decoder", "decode_timeout_s", "decode_memory_gb")
     given = {
@@ -218,7 +213,7 @@ def _of_recording(
     heard: Heard,
 ) -> Iterator[NDArray[np.int16]]:
     child, wanted, storage = how
-    stretch = STRETCH_S * wanted.sample_rates_hz[0]
+    stretch = STRETCH_S * rate_of(wanted.sample_rates_hz[0])
     spans = [Span(clip["start_s"], clip["duration_s"]) for clip in clips]
     held: list[list[NDArray[np.int16]]] = [[] for _ in clips]
     try:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from audioflow.errors import InputError
+from audioflow.errors import AudioflowError, InputError
 from audioflow.events import Event
 from audioflow.redaction import masked, masked_faults, masked_values
 
@@ -161,6 +161,26 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def guarded(work: Callable[[], int], stopped: str = "stopped") -> int:
+    """The exit code of what a tool does, or of the error that ended it, which is told."""
+    console = Console()
+    try:
+        return work()
+    except AudioflowError as error:
+        console.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error(stopped)
+        return 1
+    finally:
+        console.close()
+
+
+def plain_out() -> RichConsole:
+    """Where tools write: no colours guessed from words, no lines broken."""
+    return RichConsole(highlight=False, soft_wrap=True)
 
 
 def _open(path: str | None) -> TextIO | None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table as RichTable
 
-from audioflow.console import STATUS_EVERY_S, Console
+from audioflow.console import STATUS_EVERY_S, guarded, plain_out
 from audioflow.doctor.kept import kept_weights
 from audioflow.doctor.machine import machine
 from audioflow.doctor.packages import packages
@@ -28,7 +28,6 @@ from audioflow.doctor.text import (
     store_section,
     weights_section,
 )
-from audioflow.errors import AudioflowError
 from audioflow.plugins import plugins
 from audioflow.recipe_file import load_recipe
 from audioflow.redaction import masked, masked_values
@@ -74,18 +73,8 @@ def doctor(
     ] = False,
 ) -> None:
     """Exit code 0 where all is well, 1 where there is a problem, 2 for wrong arguments."""
-    console = Console()
     asked = DoctorCommand(device, backbone or (), as_json, storage, url or (), write)
-    try:
-        raise typer.Exit(run_doctor(asked))
-    except AudioflowError as error:
-        console.error(str(error))
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt:
-        console.error("stopped")
-        raise typer.Exit(1) from None
-    finally:
-        console.close()
+    raise typer.Exit(guarded(lambda: run_doctor(asked)))
 
 
 @dataclass
@@ -112,7 +101,7 @@ def run_doctor(command: DoctorCommand) -> int:
     from audioflow.doctor.vectors import checks, devices
 
     todo = checks(command.backbones, devices(command.device))
-    out = RichConsole(highlight=False, soft_wrap=True)
+    out = plain_out()
     found = _Findings(out, command.as_json, options.secrets)
     if not command.as_json:
         out.print("[bold]audioflow doctor[/bold]")

@@ -1,14 +1,13 @@
 """`audioflow weights list|path|fetch|convert`: the public weight files of the backbones."""
 
 import json
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -22,7 +21,7 @@ from rich.progress import (
 )
 
 from audioflow.backbones import BACKBONES
-from audioflow.console import STATUS_EVERY_S, Console
+from audioflow.console import STATUS_EVERY_S, guarded, plain_out
 from audioflow.errors import AudioflowError
 from audioflow.redaction import masked
 from audioflow.registry import UnknownPlugin, nearest
@@ -37,6 +36,11 @@ from audioflow.weights import (
 from audioflow.weights.fetch import Source, fetch, local_source
 from audioflow.weights.remote import local_copy_of
 from audioflow.weights.store import ENVIRONMENT, file_name, mismatch, pinned, place, store_folder
+from audioflow.weights.write import save_tensors
+
+_STOPPED = "stopped; what came is kept, the same command goes on from there"
+MOST_LISTED = 12
+"""Files of one backbone that the list of all shows one by one."""
 
 HELP = "The public weight files of the backbones: list, path, fetch, convert."
 
@@ -121,13 +125,13 @@ def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show every public weight file: size, licence, whether it is here, and where it is from."""
-    raise typer.Exit(_guarded(lambda: _list(backbone, as_json)))
+    raise typer.Exit(guarded(lambda: _list(backbone, as_json)))
 
 
 @app.command("path")
 def path_command(which: Which) -> None:
     """Print where a fetched weight file lies, and nothing else; exit code 4 where it does not."""
-    raise typer.Exit(_guarded(lambda: _path(which)))
+    raise typer.Exit(guarded(lambda: _path(which)))
 
 
 @app.command("fetch")
@@ -144,7 +148,7 @@ def fetch_command(
     ] = None,
 ) -> None:
     """Download weight files and verify them; a download that was cut goes on where it ended."""
-    raise typer.Exit(_guarded(lambda: _fetch(which, from_)))
+    raise typer.Exit(guarded(lambda: _fetch(which, from_), _STOPPED))
 
 
 @app.command("convert")
@@ -154,26 +158,7 @@ def convert_command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
 ) -> None:
     """Write the tensors of any weight file as safetensors, without running what is in it."""
-    raise typer.Exit(_guarded(lambda: _convert(file, Path(out), force)))
-
-
-def _guarded(work: Callable[[], int]) -> int:
-    """The exit code of `work`, or of the error that ended it."""
-    console = Console()
-    try:
-        return work()
-    except AudioflowError as error:
-        console.error(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.error("stopped; what came is kept, the same command goes on from there")
-        return 1
-    finally:
-        console.close()
-
-
-def _out() -> RichConsole:
-    return RichConsole(highlight=False, soft_wrap=True)
+    raise typer.Exit(guarded(lambda: _convert(file, Path(out), force)))
 
 
 # list
@@ -193,9 +178,10 @@ def _list(backbone: str | None, as_json: bool) -> int:
         found = {"weights": [_as_json(row) for row in rows], "not_installed": missing}
         typer.echo(json.dumps(found, indent=1))
         return 0
-    out = _out()
+    out = plain_out()
     if rows:
-        for line in _lines(rows):
+        few, many = _shortened(rows) if backbone is None else (rows, [])
+        for line in [*_lines(few), *many]:
             out.print(escape(line))
         out.print(f"\nstore: {escape(str(store_folder()))}  (set by {ENVIRONMENT})")
     elif not missing:
@@ -203,6 +189,18 @@ def _list(backbone: str | None, as_json: bool) -> int:
     for text in missing.values():
         out.print(escape(text))
     return 0
+
+
+def _shortened(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Without those of backbones that have a great many, of which there is a line each instead."""
+    counts = Counter(row.backbone for row in rows)
+    here = Counter(row.backbone for row in rows if on_this_machine(row) == "yes")
+    many = {name: count for name, count in counts.items() if count > MOST_LISTED}
+    lines = [
+        f"{name}: {count} files, {here[name]} of them here: audioflow weights list {name}"
+        for name, count in many.items()
+    ]
+    return [row for row in rows if row.backbone not in many], ["", *lines] if lines else []
 
 
 def _as_json(row: Row) -> dict[str, Any]:
@@ -269,7 +267,7 @@ def _fetch_one(row: Row, given: str | None) -> None:
             "then give it with --from"
         )
     source = Source(row.known.url if given is None else local_source(given))
-    out = _out()
+    out = plain_out()
     out.print(f"[bold]{escape(row.name)}[/bold]  {escape(source.told)}")
     with _Bytes(row.known.name) as progress:
         found = fetch(row.known, source, progress)
@@ -336,20 +334,3 @@ def _convert(file: str, out: Path, force: bool) -> int:
         f"{out}: {len(tensors)} tensors, {numbers:,} numbers, {_megabytes(out.stat().st_size)}"
     )
     return 0
-
-
-def save_tensors(tensors: dict[str, Any], out: Path, origin: str) -> None:
-    """Write tensors as safetensors, in place as a whole; raises `WeightsError` where it cannot."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    plain = {name: np.array(array, order="C") for name, array in tensors.items()}
-    try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-            whole = Path(folder) / out.name
-            save_file(plain, whole, metadata={"format": "pt", "from": origin})
-            whole.replace(out)
-    except OSError as error:
-        raise WeightsError(f"{out} cannot be written: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{out} cannot hold these tensors: {error}") from error

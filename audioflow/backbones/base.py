@@ -51,7 +51,8 @@ class Backbone(Protocol):
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """A batch of patches -> float32 (P, D) per layer, or (P, L, D) where L vectors each.
 
-        Sound: int16 (P, T), full scale 32767. Pictures: uint8 RGB (P, N, H, W, 3). The batch is on
+        Sound: int16 (P, T), full scale 32767, or float32 in [-1, 1] where the input is `exact`;
+        `frontend.to_float` takes both. Pictures: uint8 RGB (P, N, H, W, 3). The batch is on
         the device, P is at least 1, the caller has switched gradients off.
         """
         ...

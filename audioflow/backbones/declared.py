@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from torch import Tensor
 
-from audioflow.backbones.logmels import NAMED_SAMPLE_RATE_HZ, VGGISH, YAMNET, LogMel, log_mel
 from audioflow.errors import AudioflowError
 from audioflow.frontend import to_float
+from audioflow.frontend.logmel import log_mel
+from audioflow.frontend.logmel_settings import LogMelKeys, constants_of
 from audioflow.media.patches import Patching, Short, Tail
 from audioflow.registry import Settings
 from audioflow.weights import RANDOM, WeightsError, WeightsName
 
 LayerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Reduce = Literal["mean", "sequence", "flatten"]
-_NAMED = {"vggish": VGGISH, "yamnet": YAMNET}
 
 
 class DeclaredSettings(Settings):
@@ -32,9 +32,10 @@ class DeclaredSettings(Settings):
     sample_rate_hz, patch_s: rate and length (seconds) of the sound that the model takes. hop_s:
     distance of patches; as long as a patch where it is not given. short: rule for clips shorter
     than a patch. tail: whether what is left after the last patch is dropped, or filled up.
-    frontend: what the model is given: the waveform, VGGish's or YAMNet's log-mel (both at 16 kHz),
-    or the `logmel` declared here. input_range: full scale of the waveform, 1 for values from -1 to
-    1. bands_first: whether the model takes (M, F) in place of (F, M).
+    input_range: full scale of the waveform, 1 for values from -1 to 1. logmel: what the model is
+    given in place of the waveform: the log-mel spectrogram of it that these keys declare, such as
+    `{preset: yamnet}` (see `LogMelKeys`). bands_first: whether the model takes (M, F) in place of
+    (F, M).
     one_by_one: patches go through the model singly; for files that claim to take any number.
     reduce: what becomes of an output of more than one vector per patch: their mean, a sequence of
     them, or one long vector. A vector is the last axis that is longer than 1.
@@ -49,9 +50,8 @@ class DeclaredSettings(Settings):
     hop_s: float | None = Field(None, gt=0, le=600)
     short: Short = "pad"
     tail: Tail = "drop"
-    frontend: Literal["waveform", "logmel", "vggish", "yamnet"] = "waveform"
-    logmel: LogMel | None = None
     input_range: float = Field(1.0, gt=0)
+    logmel: LogMelKeys | None = None
     bands_first: bool = False
     one_by_one: bool = False
     reduce: Reduce = "mean"
@@ -65,18 +65,12 @@ class DeclaredSettings(Settings):
 
     @model_validator(mode="after")
     def _agreed(self) -> Self:
-        if (self.frontend == "logmel") != (self.logmel is not None):
+        if self.logmel is not None:
+            constants_of(self.logmel, self.sample_rate_hz, self.patch_s)
+        elif self.bands_first:
             raise ValueError(
-                f"frontend is {self.frontend} and logmel is {'' if self.logmel else 'not '}given: "
-                "the one needs the other"
+                "bands_first says nothing of a waveform: give logmel, or leave bands_first out"
             )
-        if self.frontend in _NAMED and self.sample_rate_hz != NAMED_SAMPLE_RATE_HZ:
-            raise ValueError(
-                f"frontend {self.frontend} is defined at {NAMED_SAMPLE_RATE_HZ} Hz, "
-                f"sample_rate_hz is {self.sample_rate_hz}"
-            )
-        if self.bands_first and self.frontend == "waveform":
-            raise ValueError("bands_first says nothing of a waveform")
         return self
 
 
@@ -85,7 +79,11 @@ class FrontEnd:
 
     def __init__(self, settings: DeclaredSettings) -> None:
         self._settings = settings
-        self._constants = settings.logmel or _NAMED.get(settings.frontend)
+        self._constants = (
+            constants_of(settings.logmel, settings.sample_rate_hz, settings.patch_s)
+            if settings.logmel
+            else None
+        )
 
     @property
     def patching(self) -> Patching:
@@ -99,8 +97,8 @@ class FrontEnd:
             waveform_PT = waveform_PT.mul_(self._settings.input_range)
         if self._constants is None:
             return waveform_PT
-        features = log_mel(waveform_PT, self._settings.sample_rate_hz, self._constants)
-        return features.transpose(1, 2).contiguous() if self._settings.bands_first else features
+        log_mel_PFM = log_mel(waveform_PT, self._constants)
+        return log_mel_PFM.transpose(1, 2) if self._settings.bands_first else log_mel_PFM
 
 
 class FileModel(Protocol):
@@ -170,7 +168,7 @@ class CallShape:
             given = "x".join(map(str, patch))
             raise WeightsError(
                 f"{path}: the model takes {shown}, the front end gives {given} per patch: check "
-                "sample_rate_hz, patch_s and frontend"
+                "sample_rate_hz, patch_s and logmel"
             )
 
     def called(

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from audioflow.backbones.folding import flush, taken_out
+from audioflow.backbones.folding import taken_out
 from audioflow.backbones.l3 import L3, kapre_0_1_mel, normed, relative_db, renamed
 from audioflow.backbones.network import Network, NetworkSettings, fill
 from audioflow.frontend import to_float
@@ -68,7 +68,13 @@ class EdgeL3:
         settings = self._settings
         lead_s = 0.5 if settings.centre else 0.0
         return Patching(
-            SAMPLE_RATE_HZ, 1.0, settings.hop_s, settings.short, lead_s=lead_s, tail="pad"
+            SAMPLE_RATE_HZ,
+            1.0,
+            settings.hop_s,
+            settings.short,
+            lead_s=lead_s,
+            tail="pad",
+            exact=True,
         )
 
     @property
@@ -80,12 +86,11 @@ class EdgeL3:
         net = L3(WIDTHS, LAST_POOL, last_norm=True)
         fill(net, self._settings.weights, self._settings.seed, renamed)
         net.fold()
-        flush(net)
         self._norm = taken_out(net, "batch_normalization_1").to(device)
         self._network = Network(net, device, self._settings)
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
-        """int16 (P, 8000) at 8 kHz -> {"embedding": float32 (P, 64)}."""
+        """Waveforms (P, 8000) at 8 kHz -> {"embedding": float32 (P, 64)}."""
         assert self._network is not None, "to() comes first"
         return {"embedding": self._network(normed(self._norm, spectrogram(to_float(batch))))}
 

@@ -1,13 +1,12 @@
 """A network made ready for inference, in float32, before it gets its precision.
 
 Batch normalisation is worked into the convolution before it, or taken out; numbers too small for a
-processor to be quick with become zero.
+processor to be quick with, or to mean anything, become zero.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -29,16 +28,3 @@ def taken_out(module: nn.Module, name: str) -> nn.Module:
     found = module.get_submodule(name)
     module.set_submodule(name, nn.Identity())
     return found.eval().requires_grad_(False)
-
-
-def flush(module: nn.Module) -> None:
-    """Make weights zero that are too small to be normal floating-point numbers; in place.
-
-    Weight decay leaves many of them in filters that died in training (a fifth of MusiCNN's), and
-    CPUs compute with them a hundred times as slowly: the network is 30 times as slow.
-    """
-    smallest = torch.finfo(torch.float32).tiny
-    with torch.no_grad():
-        for tensor in module.state_dict().values():
-            if tensor.is_floating_point():
-                tensor[tensor.abs() < smallest] = 0.0

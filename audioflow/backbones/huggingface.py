@@ -77,6 +77,11 @@ class HuggingFace:
     revision = 1
     known = ()
 
+    @staticmethod
+    def find_weights(name: str) -> str:
+        """The folder of a model of the Hugging Face hub that is in this machine's cache."""
+        return str(on_this_machine(name))
+
     def __init__(self, settings: HuggingFaceSettings) -> None:
         self._settings = settings
         self._network: Network | None = None
@@ -99,7 +104,9 @@ class HuggingFace:
         if longest is not None and patch_s > longest:
             raise AudioflowError(f"patch_s is {patch_s:g}, this model takes at most {longest:g} s")
         hop_s = told.hop_s or patch_s
-        return Patching(extractor.sampling_rate, patch_s, hop_s, told.short, tail=told.tail)
+        return Patching(
+            extractor.sampling_rate, patch_s, hop_s, told.short, tail=told.tail, exact=True
+        )
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -137,7 +144,7 @@ class HuggingFace:
         self._network = Network(Tower(model, self._source, hidden), device, told)
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
-        """int16 (P, T) -> float32 (P, D) per layer, or (P, L, D) with `time: sequence`."""
+        """Waveforms (P, T) -> float32 (P, D) per layer, or (P, L, D) with `time: sequence`."""
         assert self._network is not None, "`to` comes first"
         found = self._network(front_end(self._source.extractor)(to_float(batch)))
         layers = {}

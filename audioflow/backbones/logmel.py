@@ -1,24 +1,53 @@
 """`logmel`: log-mel spectrograms of patches, for heads that look at them as pictures.
 
 No weights. What the spectrograms of published systems have in common and where they differ is in
-`logmel_settings.py`.
+`frontend/logmel.py`.
 
-Shapes: P patches, T samples of a patch, F frames, K frequency bins, M mel bands.
+Shapes: P patches, T samples of a patch, F frames, M mel bands.
 """
 
 from collections.abc import Mapping
+from typing import Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional
 
-from audioflow.backbones.logmel_settings import LogMelSettings, Spectrogram, spectrogram
-from audioflow.backbones.mel_triangles import mel_triangles
 from audioflow.frontend import to_float
-from audioflow.media.patches import Patching
+from audioflow.frontend.logmel import log_mel
+from audioflow.frontend.logmel_settings import LogMelKeys, Preset, constants_of
+from audioflow.media.patches import Patching, Short
 
-QUIETEST = 1e-10
-"""Power that is -100 dB: what is below counts as that."""
+_PATCHES: Mapping[str, tuple[int, float, float]] = {
+    "vggish": (16_000, 0.975, 0.96),
+    "yamnet": (16_000, 0.975, 0.48),
+    "kinetics600": (44_100, 0.96, 0.96),
+    "gtzan": (22_050, 29.1, 29.1),
+}
+"""Sample rate in Hz, length and distance of patches in seconds, by preset."""
+_SHORTEST_HOP_S = 0.01
+
+
+class LogMelSettings(LogMelKeys):
+    """The keys of a log-mel spectrogram, of which `vggish` is the preset here, and
+
+    sample_rate_hz: of the sound. patch_s, hop_s: length and distance of patches (as far apart as
+    they are long, where only the length is given). By preset these are: vggish 16 kHz, 0.975 s
+    (96 frames) every 0.96 s; yamnet the same every 0.48 s; kinetics600 44.1 kHz, 0.96 s (96
+    frames); gtzan 22,050 Hz, 29.1 s (1254 frames). short: what shorter clips get.
+    """
+
+    preset: Preset = "vggish"
+    sample_rate_hz: int | None = Field(None, ge=1000, le=384_000)
+    patch_s: float | None = Field(None, gt=0, le=600)
+    hop_s: float | None = Field(None, ge=_SHORTEST_HOP_S, le=600)
+    short: Short = "pad"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        cut = patching(self)
+        constants_of(self, cut.sample_rate_hz, cut.patch_s)
+        return self
 
 
 class LogMel:
@@ -29,74 +58,37 @@ class LogMel:
     known = ()
 
     def __init__(self, settings: LogMelSettings) -> None:
-        self._spectrogram = spectrogram(settings)
-        self._short = settings.short
+        self._patching = patching(settings)
+        cut = self._patching
+        self._constants = constants_of(settings, cut.sample_rate_hz, cut.patch_s)
 
     @property
     def input(self) -> Patching:
-        found = self._spectrogram
-        return Patching(found.sample_rate_hz, found.patch_s, found.hop_s, self._short)
+        return self._patching
 
     @property
     def layers(self) -> Mapping[str, int]:
-        return {"logmel": self._spectrogram.num_mels}
+        return {"logmel": self._constants.num_mels}
 
     def to(self, device: torch.device) -> None:
         """Nothing to load: filters are made on first use on the input's device."""
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """int16 (P, T) -> {"logmel": float32 (P, F, M)}."""
-        found = self._spectrogram
-        mel_PFM = mel_spectrum(to_float(batch), found)
-        return {"logmel": logarithm(mel_PFM, found)}
+        return {"logmel": log_mel(to_float(batch), self._constants)}
 
 
-def mel_spectrum(waveform_PT: Tensor, found: Spectrogram) -> Tensor:
-    """float32 waveforms -> float32 (P, F, M), the mel bands of their power or magnitudes."""
-    device = waveform_PT.device
-    spare = found.n_fft - found.window_samples
-    if not found.center and spare:
-        # The window lies in the middle of the FFT, and is to begin with the patch.
-        waveform_PT = functional.pad(waveform_PT, (spare // 2, spare - spare // 2))
-    # In float64: in float32, loud tones round to more than what quiet bands hold.
-    spectrum_PKF = torch.stft(
-        waveform_PT.double(),
-        found.n_fft,
-        found.frame_hop_samples,
-        found.window_samples,
-        torch.hann_window(found.window_samples, dtype=torch.float64, device=device),
-        center=found.center,
-        pad_mode=found.pad_mode,
-        return_complex=True,
-    )
-    power_PFK = torch.view_as_real(spectrum_PKF).float().square().sum(dim=-1).transpose(1, 2)
-    bins_PFK = power_PFK if found.spectrum == "power" else power_PFK.sqrt()
-    filters = mel_triangles(
-        found.n_fft,
-        found.sample_rate_hz,
-        found.num_mels,
-        found.low_hz,
-        found.high_hz,
-        found.scale,
-        found.linear_in,
-        found.norm,
-    )
-    return bins_PFK @ filters.to(device)
-
-
-def logarithm(mel_PFM: Tensor, found: Spectrogram) -> Tensor:
-    """The bands as the settings want to see them."""
-    if found.log == "none":
-        return mel_PFM
-    if found.log == "natural":
-        return torch.log(mel_PFM + found.offset)
-    if found.log == "log10":
-        return torch.log10(1.0 + found.factor * mel_PFM)
-    power = found.spectrum == "power"
-    quietest = QUIETEST if power else QUIETEST**0.5
-    db = (10.0 if power else 20.0) * torch.log10(mel_PFM.clamp(min=quietest))
-    if found.reference == "max":
-        db = db - db.amax(dim=(1, 2), keepdim=True)
-    if found.top_db != "none":
-        db = torch.maximum(db, db.amax(dim=(1, 2), keepdim=True) - found.top_db)
-    return db
+def patching(settings: LogMelSettings) -> Patching:
+    """How clips are cut. Raises `ValueError` where without a preset something is not given."""
+    rate_hz, patch_s, hop_s = settings.sample_rate_hz, settings.patch_s, settings.hop_s
+    if settings.preset != "none":
+        usual_rate_hz, usual_s, usual_hop_s = _PATCHES[settings.preset]
+        rate_hz = rate_hz or usual_rate_hz
+        hop_s = hop_s or (usual_hop_s if patch_s is None else None)
+        patch_s = patch_s or usual_s
+    if rate_hz is None or patch_s is None:
+        raise ValueError(
+            f"sample_rate_hz ({rate_hz}) and patch_s ({patch_s}) have no default where preset is "
+            f"none: give both, or a preset ({', '.join(_PATCHES)})"
+        )
+    return Patching(rate_hz, patch_s, hop_s or max(_SHORTEST_HOP_S, patch_s), settings.short)

@@ -1,7 +1,7 @@
 """`mfcc_bof`: bag of frames, the share of every word of a codebook among a clip's MFCC.
 
 The audio baseline of CMU 11-775 (after openSMILE, k-means and a histogram): each 10 ms frame is 39
-numbers (`mfcc_frames.py`), becomes the nearest of 50 cluster centres, and a clip is the histogram
+numbers (`frontend/mfcc.py`), becomes the nearest of 50 cluster centres, and a clip is the histogram
 of these, divided by the number of its frames.
 
 Shapes: P patches, T samples of a patch, L frames, K clusters.
@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from audioflow.backbones.mfcc_frames import SAMPLE_RATE_HZ, WIDTH, WINDOW, mfcc_0_d_a
 from audioflow.backbones.network import fill
+from audioflow.frontend.mfcc import SAMPLE_RATE_HZ, WIDTH, WINDOW, mfcc_0_d_a
 from audioflow.media.patches import Patching, Short
 from audioflow.registry import Settings
 from audioflow.weights import WeightsName

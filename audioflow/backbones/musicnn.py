@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from audioflow.backbones import musicnn_tags
-from audioflow.backbones.folding import flush, taken_out
+from audioflow.backbones.folding import taken_out
 from audioflow.backbones.musicnn_networks import (
     FRONT_CHANNELS,
     NUM_BANDS,
@@ -110,7 +110,7 @@ class Musicnn:
         patch_s = PATCH_SAMPLES[settings.variant] / SAMPLE_RATE_HZ
         hop_s = settings.hop_s or _STEP_SAMPLES[settings.variant] / SAMPLE_RATE_HZ
         lead_s = _LEAD_SAMPLES[settings.variant] / SAMPLE_RATE_HZ
-        return Patching(SAMPLE_RATE_HZ, patch_s, hop_s, settings.short, lead_s=lead_s)
+        return Patching(SAMPLE_RATE_HZ, patch_s, hop_s, settings.short, lead_s=lead_s, exact=True)
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -131,12 +131,11 @@ class Musicnn:
             net, first = TensorFlowMusicnn(*shape), "batch_normalization_0"
             fill(net, settings.weights, settings.seed, renamed_from_tensorflow)
         net.fold()
-        flush(net)
         self._norm = taken_out(net, first).to(device)
         self._network = Network(net, device, settings)
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
-        """int16 (P, T) at 16 kHz -> the wanted layers, float32 (P, D)."""
+        """Waveforms (P, T) at 16 kHz -> the wanted layers, float32 (P, D)."""
         assert self._network is not None, "to() comes first"
         waveform_PT = to_float(batch)
         torch_variant = self._settings.variant == "torch"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from audioflow.backbones.folding import flush, taken_out
+from audioflow.backbones.folding import taken_out
 from audioflow.backbones.l3 import L3, normed, renamed
 from audioflow.backbones.network import Network, NetworkSettings, fill
 from audioflow.backbones.openl3_frontend import (
@@ -120,7 +120,13 @@ class OpenL3:
         settings = self._settings
         lead_s = 0.5 if settings.centre else 0.0
         return Patching(
-            SAMPLE_RATE_HZ, 1.0, settings.hop_s, settings.short, lead_s=lead_s, tail="pad"
+            SAMPLE_RATE_HZ,
+            1.0,
+            settings.hop_s,
+            settings.short,
+            lead_s=lead_s,
+            tail="pad",
+            exact=True,
         )
 
     @property
@@ -135,12 +141,11 @@ class OpenL3:
         net = L3(WIDTHS, pool, last_norm=False)
         fill(net, settings.weights, settings.seed, self._renamed)
         net.fold()
-        flush(net)
         self._norm = taken_out(net, "batch_normalization_1").to(device)
         self._network = Network(net, device, settings)
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
-        """int16 (P, 48000) at 48 kHz -> {"embedding": float32 (P, 512 or 6144)}."""
+        """Waveforms (P, 48000) at 48 kHz -> {"embedding": float32 (P, 512 or 6144)}."""
         assert self._network is not None, "to() comes first"
         settings = self._settings
         db_PMF = spectrogram(to_float(batch), settings.representation, settings.front_end)

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audioflow.backbones.folding import flush, fold, taken_out
+from audioflow.backbones.folding import fold, taken_out
 from audioflow.backbones.network import Network, NetworkSettings, fill
 from audioflow.frontend import decibel, mel_filters, power_spectrogram, to_float
 from audioflow.media.patches import Patching, Short
@@ -142,6 +142,7 @@ class PannsCnn14:
             settings.short,
             tail="pad",
             whole=whole,
+            exact=True,
         )
 
     @property
@@ -154,12 +155,11 @@ class PannsCnn14:
         net = Cnn14()
         fill(net, settings.weights, settings.seed, self._renamed)
         net.fold()
-        flush(net)
         self._norm = taken_out(net, "bn0").to(device)
         self._network = Network(net, device, settings)
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
-        """int16 (P, T) -> the wanted layers, float32 (P, 2048) and (P, 527)."""
+        """Waveforms (P, T) -> the wanted layers, float32 (P, 2048) and (P, 527)."""
         assert self._network is not None, "to() comes first"
         db_PFM = log_mel(to_float(batch), self._settings.sample_rate_hz)
         normed_P1FM = self._norm(db_PFM.transpose(1, 2)[..., None]).permute(0, 3, 2, 1)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from audioflow.backbones import BACKBONES
 from audioflow.registry import Settings
-from audioflow.stores import NO_OPTIONS, StorageOptions
+from audioflow.stores import NO_OPTIONS, StorageOptions, is_local
 from audioflow.weights import RANDOM, Identity, resolved, weights_fields
 
 
@@ -65,11 +66,27 @@ def made_ready(
     if getattr(settings, "precision", None) == "auto":
         precision = "bfloat16" if on_gpu else "float32"
         settings = settings.model_copy(update={"precision": precision})
-    known = {weights.name for weights in plugin.known} | {RANDOM}
     paths = {
-        field: place(given)
+        field: _found(given, plugin, place)
         for field in weights_fields(type(settings))
-        if (given := getattr(settings, field)) is not None and given not in known
+        if (given := getattr(settings, field)) is not None
     }
-    local, found = resolved(settings.model_copy(update=paths), plugin.known, storage)
+    local, found = resolved(settings.model_copy(update=paths), plugin.known, storage, backbone=name)
     return Ready(plugin(local), settings, found)
+
+
+def _found(given: str, plugin: Any, place: Callable[[str], str]) -> str:
+    """What the setting of a recipe names: as given, or the place of a path.
+
+    A plug-in may know more names, which its `find_weights` turns into paths.
+    """
+    if given == RANDOM or given in {weights.name for weights in plugin.known}:
+        return given
+    path = place(given)
+    if not is_local(path) or Path(path).exists():
+        return path
+    find: Callable[[str], str] | None = getattr(plugin, "find_weights", None)
+    if find:
+        return find(given)
+    named = "/" not in given and not Path(given).suffix  # one of `known`, misspelt
+    return given if named else path

@@ -88,7 +88,7 @@ class _Patches:
     """A stretch, its patches as a view (P, T), and where they begin (P,) in seconds."""
 
     heard: Heard
-    windows_PT: NDArray[np.int16]
+    windows_PT: NDArray[Any]
     start_s: NDArray[np.float64]
 
 

@@ -122,7 +122,7 @@ class TorchaudioBundle:
         told = self._settings
         hop_s = told.hop_s or told.patch_s
         rate = int(self._bundle.sample_rate)
-        return Patching(rate, told.patch_s, hop_s, told.short, tail=told.tail)
+        return Patching(rate, told.patch_s, hop_s, told.short, tail=told.tail, exact=True)
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -139,7 +139,7 @@ class TorchaudioBundle:
         self._network = Network(Tower(model, told.layers), device, told)
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
-        """int16 (P, T) -> float32 (P, D) per layer, or (P, L, D) with `time: sequence`."""
+        """Waveforms (P, T) -> float32 (P, D) per layer, or (P, L, D) with `time: sequence`."""
         assert self._network is not None, "`to` comes first"
         waveform_PT = to_float(batch)
         if self._bundle._normalize_waveform:

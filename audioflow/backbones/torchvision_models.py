@@ -231,12 +231,6 @@ class TwoLayers(nn.Module):
         embedding = self.trunk(pictures)
         return embedding, self.last(embedding)
 
-    def to(self, *args: Any, **options: Any) -> "TwoLayers":
-        """Kernels over time have a channels-last order of their own, which does not pay."""
-        if options.get("memory_format") == torch.channels_last and _over_time(self):
-            options.pop("memory_format")
-        return super().to(*args, **options) if args or options else self
-
 
 def _last(module: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
     kinds = [
@@ -255,10 +249,6 @@ def _as_linear(convolution: nn.Conv3d) -> nn.Linear:
         if convolution.bias is not None:
             made.bias.copy_(convolution.bias)
     return made
-
-
-def _over_time(module: nn.Module) -> bool:
-    return any(parameter.ndim == 5 for parameter in module.parameters())
 
 
 class _InFloat32(nn.Module):

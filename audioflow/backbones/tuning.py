@@ -23,6 +23,7 @@ from audioflow.backbones.base import Backbone
 from audioflow.backbones.ready import Ready
 from audioflow.backbones.running import Limits
 from audioflow.media.patches import Patching
+from audioflow.media.resampling import FULL_SCALE
 
 ENOUGH = 0.95
 """Share of the best throughput with which the smallest batch is taken."""
@@ -127,7 +128,8 @@ def _patch_values(backbone: Backbone) -> int:
 def _patches(backbone: Backbone, count: int, generator: np.random.Generator) -> Any:
     shape = (count, *_patch_shape(backbone))
     if isinstance(backbone.input, Patching):
-        return generator.integers(-9000, 9000, shape, np.int16)
+        samples = generator.integers(-9000, 9000, shape, np.int16)
+        return samples.astype(np.float32) / FULL_SCALE if backbone.input.exact else samples
     return generator.integers(0, 256, shape, np.uint8)
 
 

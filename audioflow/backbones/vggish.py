@@ -1,6 +1,6 @@
 """`vggish`: Google's VGGish, 128 numbers per 0.96 s of sound (Hershey et al. 2017).
 
-The front end is in `vggish_frontend.py`; the network is VGG-A without its last group of
+The front end is in `frontend/logmel.py`; the network is VGG-A without its last group of
 convolutions; what AudioSet's release did to the embeddings is in `vggish_post.py`.
 
 Shapes: P patches, T samples of a patch, F = 96 frames, M = 64 mel bands, D width.
@@ -16,14 +16,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from audioflow.backbones.network import Network, NetworkSettings, fill
-from audioflow.backbones.vggish_frontend import PATCH_SAMPLES, SAMPLE_RATE_HZ, log_mel
 from audioflow.backbones.vggish_post import Post, Postprocess
 from audioflow.frontend import to_float
+from audioflow.frontend.logmel import VGGISH, log_mel
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsName
 
 Layer = Literal["fc1_1", "fc1_2", "embedding"]
 WIDTHS: Mapping[str, int] = {"fc1_1": 4096, "fc1_2": 4096, "embedding": 128}
+FRAMES_PER_PATCH = 96
+PATCH_SAMPLES = VGGISH.samples_of(FRAMES_PER_PATCH)
+"""0.975 s: what the frames of a patch see, though patches lie 0.96 s apart."""
 FLAT = 6 * 4 * 512
 """Time, frequency, channels: the order in which the last pictures are flattened."""
 
@@ -154,8 +157,9 @@ class VGGish:
 
     @property
     def input(self) -> Patching:
-        length_s = PATCH_SAMPLES / SAMPLE_RATE_HZ
-        return Patching(SAMPLE_RATE_HZ, length_s, self._settings.hop_s, self._settings.short)
+        rate_hz = VGGISH.sample_rate_hz
+        told = self._settings
+        return Patching(rate_hz, PATCH_SAMPLES / rate_hz, told.hop_s, told.short)
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -174,7 +178,7 @@ class VGGish:
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """int16 (P, 15600) at 16 kHz -> the wanted layers, float32 (P, D)."""
         assert self._network is not None, "to() comes first"
-        found: dict[str, Tensor] = self._network(log_mel(to_float(batch))[:, None])
+        found: dict[str, Tensor] = self._network(log_mel(to_float(batch), VGGISH)[:, None])
         layers: dict[str, Tensor] = {name: found[name] for name in self._settings.layers}
         if self._post is not None:
             layers["embedding"] = self._post(layers["embedding"])
@@ -250,7 +254,8 @@ class Trunk(nn.Module):
     def forward(self, patches_PT: Tensor) -> Tensor:
         """int16 or float32 (P, T) -> (P, 128)."""
         waveform = patches_PT if patches_PT.is_floating_point() else to_float(patches_PT)
-        embedding: Tensor = self.net(log_mel(waveform[:, :PATCH_SAMPLES])[:, None])["embedding"]
+        log_mel_PFM = log_mel(waveform[:, :PATCH_SAMPLES], VGGISH)
+        embedding: Tensor = self.net(log_mel_PFM[:, None])["embedding"]
         return embedding
 
 

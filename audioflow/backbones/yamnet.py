@@ -13,17 +13,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from audioflow.backbones.logmels import YAMNET, log_mel
 from audioflow.backbones.network import Network, NetworkSettings
 from audioflow.backbones.tflite import TFLite
 from audioflow.backbones.yamnet_network import NUM_CLASSES, WIDTH, filled
 from audioflow.frontend import to_float
+from audioflow.frontend.logmel import YAMNET, log_mel
 from audioflow.media.patches import Patching, Short
 from audioflow.registry import Settings
 from audioflow.weights import RANDOM, KnownWeights, WeightsError, WeightsName
 
-SAMPLE_RATE_HZ = 16_000
-PATCH_S = 0.975
+PATCH_S = YAMNET.samples_of(96) / YAMNET.sample_rate_hz
+"""0.975: what the 96 frames of a patch see."""
 
 Layer = Literal["embedding", "logits", "scores"]
 _WIDTHS = {"embedding": WIDTH, "logits": NUM_CLASSES, "scores": NUM_CLASSES}
@@ -101,7 +101,7 @@ class YAMNet:
     @property
     def input(self) -> Patching:
         told = self._settings
-        return Patching(SAMPLE_RATE_HZ, PATCH_S, told.hop_s, told.short, tail="pad")
+        return Patching(YAMNET.sample_rate_hz, PATCH_S, told.hop_s, told.short, tail="pad")
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -123,7 +123,7 @@ class YAMNet:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """int16 (P, T) at 16 kHz -> float32 (P, D) per layer."""
-        patches_PFM = log_mel(to_float(batch), SAMPLE_RATE_HZ, YAMNET)
+        patches_PFM = log_mel(to_float(batch), YAMNET)
         if self._tflite is not None:
             found = self._tflite(np.ascontiguousarray(patches_PFM.cpu().numpy()))
             return {

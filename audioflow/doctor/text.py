@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from audioflow.doctor.kept import KeptWeights
 from audioflow.doctor.machine import Machine
 from audioflow.doctor.packages import Packages
 from audioflow.doctor.reach import Reached
-from audioflow.doctor.vectors import BFLOAT16_COSINE, FLOAT32_ERROR, Measured
+from audioflow.goldens import BFLOAT16_COSINE, FLOAT32_ERROR
 from audioflow.redaction import masked
+
+if TYPE_CHECKING:  # it needs torch, which takes seconds to load
+    from audioflow.doctor.vectors import Measured
 
 _KIB = 1024
 _SHOWN_WEIGHTS = 12
@@ -86,7 +90,7 @@ def local_ray_text(found: Machine) -> str:
     return f"{', '.join(parts)}, about {size(store)} for objects"
 
 
-def golden_section(found: Sequence[Measured], without: Sequence[str]) -> Section:
+def golden_section(found: Sequence["Measured"], without: Sequence[str]) -> Section:
     rows = [
         [
             each.backbone,

@@ -16,16 +16,10 @@ from numpy.typing import NDArray
 from audioflow import goldens
 from audioflow.backbones import BACKBONES
 from audioflow.errors import AudioflowError
-from audioflow.goldens import Golden
+from audioflow.goldens import BFLOAT16_COSINE, FLOAT32_ERROR, Golden
 from audioflow.registry import UnknownPlugin, nearest
 
 Verdict = Literal["ok", "FAIL", "skipped"]
-
-FLOAT32_ERROR = 1e-4
-"""The largest difference that float32 may make, as a share of the largest value of a layer."""
-
-BFLOAT16_COSINE = 0.999
-"""The smallest cosine between a vector in bfloat16 and the golden one."""
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,15 @@
 import logging
 import os
 import signal
-import socket
 import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
-from audioflow.engine.session import _quiet, set_auth_mode
+from audioflow.engine.session import quiet, set_auth_mode, silence
 
 _NODE = "node:"
-_CONNECT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,14 +59,14 @@ def ray_state(address: str = "auto") -> RayState:
 def _join(address: str) -> str | None:
     """None once connected; else what is wrong ("" where nothing is, only none runs)."""
     named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
-    if named and (silence := _silence(named)):
-        return f"no Ray answers at {named}: {silence}"
+    if named and (why := silence(named)):
+        return f"no Ray answers at {named}: {why}"
     set_auth_mode()
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        with _quiet():
+        with quiet():
             ray.init(address=address, configure_logging=True, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if isinstance(error, ConnectionError) and not named:
@@ -79,18 +77,6 @@ def _join(address: str) -> str | None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray installs its own
     return None
-
-
-def _silence(address: str) -> str:
-    """Why nothing listens at `host:port`; "" where something does. Ray itself tries for minutes."""
-    host, _, port = address.rpartition("/")[2].rpartition(":")
-    if not host or not port.isdigit():
-        return ""
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _looked_at() -> RayState:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from audioflow.backbones.base import Input
 from audioflow.backbones.ready import Ready, made_ready
@@ -16,7 +18,7 @@ from audioflow.backbones.running import Heard, embed_pictures, embed_sound
 from audioflow.backbones.tuning import limits_for
 from audioflow.engine.embed_pulse import BoardRef, Pulse
 from audioflow.engine.embed_work import Committer, Embedded, ShardClips, Work, clips_in, works_of
-from audioflow.errors import InputError
+from audioflow.errors import AudioflowError, InputError
 from audioflow.media.augment import augmented
 from audioflow.media.packing import (
     ClipEnd,
@@ -26,6 +28,7 @@ from audioflow.media.packing import (
     unpack_sound,
 )
 from audioflow.media.patches import Patching, Stretch
+from audioflow.media.resampling import FULL_SCALE, int16
 from audioflow.places import input_url
 from audioflow.recipe_augment import AugmentSection
 from audioflow.storage import Folder
@@ -90,13 +93,21 @@ class EmbedShard:
         self._spec = spec
         self._spent = set(spent) | {f"{name}_meta" for name in spent}
         self._device = torch.device("cuda" if gpu else "cpu")
-        self._backbone = spec.ready.backbone
-        self._backbone.to(self._device)
-        self._limits = limits_for(spec.ready, self._device)
-        self._committer = spec.committer
         self._pulse = Pulse.of(board)
+        self._fault: AudioflowError | None = None
+        try:
+            self._backbone = spec.ready.backbone
+            self._backbone.to(self._device)
+            self._limits = limits_for(spec.ready, self._device)
+        except AudioflowError as error:
+            # Raised here, it would end an actor that Ray starts again and again.
+            self._fault = error
+        else:
+            self._committer = spec.committer
 
     def __call__(self, row: pa.Table) -> pa.Table:
+        if self._fault:
+            raise self._fault
         work = works_of(row).get(self._spec.table)
         receipts = json.loads(row["receipts"][0].as_py())
         if work is not None:
@@ -128,7 +139,7 @@ class EmbedShard:
             ends = {window.clip: window.end for window in shown if window.end}
             found = embed_pictures(self._backbone, shown, self._device, self._limits)
             return Embedded(found, ends)
-        windows = [w for w in unpack_sound(columns, source.sample_rate_hz) if work.wants(w.clip)]
+        windows = [w for w in unpack_sound(columns, source.source) if work.wants(w.clip)]
         ends = {window.clip: window.end for window in windows if window.end}
         augment = columns["augment"][0].as_py()
         heard = [
@@ -157,7 +168,10 @@ class EmbedShard:
         samples = stretch.samples[stretch.done_to - stretch.first :]
         if not samples.size:
             return
+        steps = int16(samples) if source.exact else samples
         for variant in range(1, section.variants + 1):
-            changed = augmented(samples, rate, section, clip_id, variant)
+            changed: NDArray[Any] = augmented(steps, rate, section, clip_id, variant)
+            if source.exact:
+                changed = changed.astype(np.float32) / FULL_SCALE
             offset_s = window.begins_s + stretch.done_to / rate
             yield Heard(window.clip, Stretch(changed), variant, offset_s)

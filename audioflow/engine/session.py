@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -19,6 +20,7 @@ import ray.data
 from audioflow.errors import InputError
 from audioflow.recipe import RaySection
 
+_CONNECT_S = 5.0
 _QUIET = ("ray.data", "ray.train", "ray.tune", "ray")
 
 
@@ -31,6 +33,18 @@ def set_auth_mode() -> None:
     token = Path("~/.ray/auth_token").expanduser()
     has_token = token.exists() or bool(os.environ.get("RAY_AUTH_TOKEN"))
     os.environ.setdefault("RAY_AUTH_MODE", "token" if has_token else "disabled")
+
+
+def silence(address: str) -> str:
+    """Why nothing listens at `host:port`; "" where something does. Ray itself tries for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return ""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 class Session:
@@ -55,7 +69,7 @@ class Session:
         """Connect if need be; returns the cluster's resources."""
         if not ray.is_initialized():
             on_terminate = signal.getsignal(signal.SIGTERM)
-            with _quiet():
+            with quiet():
                 self._connect()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, on_terminate)  # Ray installs its own
@@ -81,6 +95,8 @@ class Session:
         elif address != "local":
             set_auth_mode()
             try:
+                if why := silence(address):
+                    raise ConnectionError(why)
                 ray.init(address=address, **options)
             except (ConnectionError, ValueError) as error:
                 raise InputError(
@@ -119,7 +135,7 @@ def _configure_data() -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what Ray's C++ core writes while it starts off the terminal, unless the start fails."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -70,8 +70,8 @@ def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
         ]
         clips = [clip_id for clip_id, _ in rows]
         targets = target_indices(clips, [labels[clip_id] for clip_id in clips], task.classes)
-        stacked = np.array([vector for _, vector in rows], np.float32).reshape(len(rows), task.width)
-        sets[split] = ClipSet(stacked, targets)
+        stacked = np.array([vector for _, vector in rows], np.float32)
+        sets[split] = ClipSet(stacked.reshape(len(rows), task.width), targets)
     return sets
 
 

@@ -19,6 +19,12 @@ from numpy.typing import NDArray
 
 _FOLDER = Path(__file__).parent
 
+FLOAT32_ERROR = 1e-4
+"""The largest difference that float32 may make, as a share of the largest value of a layer."""
+
+BFLOAT16_COSINE = 0.999
+"""The smallest cosine between a vector in bfloat16 and the golden one."""
+
 
 @dataclass(frozen=True)
 class Case:

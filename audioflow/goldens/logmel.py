@@ -29,6 +29,8 @@ CASES = (
             "scale": "slaney",
             "norm": "slaney",
             "log": "log10",
+            "factor": 10_000.0,
+            "offset": 1.0,
             "pad_mode": "constant",
             "patch_s": 0.5,
         },

@@ -21,7 +21,9 @@ from audioflow.media.parts import (
     Part,
     PicturesPart,
     SoundPart,
+    SoundSource,
     Source,
+    rate_of,
 )
 from audioflow.media.patches import FrameStretch, Patching, Stretch
 
@@ -94,24 +96,24 @@ class PicturesWindow:
 @dataclass(frozen=True)
 class Sources:
     """What is decoded of a shard's clips, and how much of it runs up to where a window begins:
-    samples of a waveform (by rate in Hz), frames of a sampling."""
+    samples of a waveform (by its source), frames of a sampling."""
 
-    run_up: Mapping[int, int]
+    run_up: Mapping[SoundSource, int]
     frames_run_up: Mapping[FrameSampling, int]
 
     @classmethod
     def of(cls, inputs: Sequence[Patching | FramePatching]) -> "Sources":
         """What backbones with these inputs need."""
-        run_up: dict[int, int] = {}
+        run_up: dict[SoundSource, int] = {}
         frames: dict[FrameSampling, int] = {}
         for item in inputs:
             if isinstance(item, Patching):
-                rate = item.sample_rate_hz
-                run_up[rate] = max(run_up.get(rate, 0), item.run_up_samples)
+                run_up[item.source] = max(run_up.get(item.source, 0), item.run_up_samples)
             else:
                 frames[item.sampling] = max(frames.get(item.sampling, 0), item.run_up_frames)
         by_column = sorted(frames.items(), key=lambda pair: pictures_column(pair[0]))
-        return cls(dict(sorted(run_up.items())), dict(by_column))
+        by_rate = sorted(run_up.items(), key=lambda pair: sound_column(pair[0]))
+        return cls(dict(by_rate), dict(by_column))
 
     @property
     def samplings(self) -> tuple[FrameSampling, ...]:
@@ -122,9 +124,9 @@ class Sources:
         return (*self.run_up, *self.samplings)
 
 
-def sound_column(sample_rate_hz: int) -> str:
-    """Name of the column that holds the waveforms at this rate."""
-    return f"sound_{sample_rate_hz}"
+def sound_column(source: SoundSource) -> str:
+    """Name of the column that holds the waveforms at a rate."""
+    return f"sound_{source}" if isinstance(source, int) else f"sound_{source.sample_rate_hz}_exact"
 
 
 def pictures_column(sampling: FrameSampling) -> str:
@@ -135,12 +137,14 @@ def pictures_column(sampling: FrameSampling) -> str:
 
 def source_column(source: Source) -> str:
     """Name of the column that holds what is decoded of this source."""
-    return sound_column(source) if isinstance(source, int) else pictures_column(source)
+    if isinstance(source, FrameSampling):
+        return pictures_column(source)
+    return sound_column(source)
 
 
 def input_column(source: Patching | FramePatching) -> str:
     """Name of the column that a backbone with this input reads."""
-    return source_column(source.sample_rate_hz if isinstance(source, Patching) else source.sampling)
+    return source_column(source.source if isinstance(source, Patching) else source.sampling)
 
 
 @dataclass
@@ -188,7 +192,7 @@ class Packer:
             del self._open[key]
 
     def _add_sound(self, part: SoundPart, state: _Open) -> None:
-        window, run_up = WINDOW_S * part.source, self._sources.run_up[part.source]
+        window, run_up = WINDOW_S * rate_of(part.source), self._sources.run_up[part.source]
         samples = part.samples
         state.begins_s = part.begins_s
         while samples.size:
@@ -269,11 +273,12 @@ def _joined(state: _Open, samples: NDArray[Any]) -> _Open:
     return replace(state, arrays=[samples], size=samples.size)
 
 
-def unpack_sound(row: Mapping[str, pa.Array], sample_rate_hz: int) -> list[SoundWindow]:
-    """The waveforms at one rate from a packed row (its columns, one value each)."""
+def unpack_sound(row: Mapping[str, pa.Array], source: SoundSource) -> list[SoundWindow]:
+    """The waveforms of one source from a packed row (its columns, one value each)."""
     found = []
-    for array, meta, end in _unpack(row, sound_column(sample_rate_hz), np.int16):
-        samples = array if array is not None else np.zeros(0, np.int16)
+    dtype = np.int16 if isinstance(source, int) else np.float32
+    for array, meta, end in _unpack(row, sound_column(source), dtype):
+        samples = array if array is not None else np.zeros(0, dtype)
         stretch = Stretch(samples, meta["first"], meta["done_to"], whole=end is not None)
         found.append(SoundWindow(meta["clip"], stretch, end, meta["begins_s"]))
     return found

@@ -44,21 +44,37 @@ class FramePatching:
         return self.frames_per_patch - 1
 
 
-Source = int | FrameSampling
-"""What is wanted of a clip: its sound at a sample rate (Hz), or its pictures sampled in one way."""
+@dataclass(frozen=True)
+class ExactSound:
+    """Sound at a sample rate, in float32 as it was decoded, for who hears what int16 rounds off."""
+
+    sample_rate_hz: int
+
+
+SoundSource = int | ExactSound
+"""Sound at a sample rate (Hz), in int16 where nothing else is said."""
+
+Source = SoundSource | FrameSampling
+"""What is wanted of a clip: its sound at a sample rate, or its pictures sampled in one way."""
+
+
+def rate_of(source: SoundSource) -> int:
+    """The sample rate in Hz."""
+    return source if isinstance(source, int) else source.sample_rate_hz
 
 
 @dataclass(frozen=True)
 class SoundPart:
-    """The next samples (N,) of a clip's waveform: mono int16, full scale 32767.
+    """The next samples (N,) of a clip's waveform: mono int16, full scale 32767, or float32 in
+    [-1, 1] of `ExactSound`.
 
     begins_s: where the first sample of the clip lies, in seconds from the start of the clip: after
     it where the clip is a whole recording whose sound begins late.
     """
 
     clip: int
-    source: int
-    samples: NDArray[np.int16]
+    source: SoundSource
+    samples: NDArray[Any]
     begins_s: float = 0.0
 
     @property
@@ -112,7 +128,7 @@ class Wanted:
     decoder: "module:Class" of the decoder.
     """
 
-    sample_rates_hz: tuple[int, ...] = ()
+    sample_rates_hz: tuple[SoundSource, ...] = ()
     samplings: tuple[FrameSampling, ...] = ()
     max_duration_s: float = 14_400.0
     sound_track: int | None = None

@@ -5,13 +5,13 @@ patch, H and W their size.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
-from audioflow.media.parts import FramePatching
+from audioflow.media.parts import ExactSound, FramePatching, SoundSource
 
 Short = Literal["pad", "repeat", "fail"]
 Tail = Literal["drop", "pad"]
@@ -24,7 +24,8 @@ class Patching:
     short: what a clip gets that is shorter than one patch. min_duration_s: a shorter clip is
     repeated as a whole until it is at least that long, before anything else. lead_s: silence put in
     front, so that a patch starts that much before the clip. tail: what becomes of samples after the
-    last patch: dropped, or covered by one more patch that silence fills up.
+    last patch: dropped, or covered by one more patch that silence fills up. exact: samples are
+    float32, not rounded to int16, for front ends that hear -80 dB.
 
     whole: a patch is the clip as it is, of a longer one every stretch of 10 minutes (as they come
     from the decoder); `patch_s` is the least length then; `hop_s`, `lead_s` and `tail` say nothing.
@@ -38,6 +39,12 @@ class Patching:
     lead_s: float = 0.0
     tail: Tail = "drop"
     whole: bool = False
+    exact: bool = False
+
+    @property
+    def source(self) -> SoundSource:
+        """What is decoded for it."""
+        return ExactSound(self.sample_rate_hz) if self.exact else self.sample_rate_hz
 
     @property
     def patch_samples(self) -> int:
@@ -59,22 +66,20 @@ class Patching:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Samples (N,) of a waveform in a row.
+    """Samples (N,) of a waveform in a row, int16 or float32.
 
     first: the place of the first one in the waveform. done_to: up to where patches were cut before.
     whole: nothing comes after.
     """
 
-    samples: NDArray[np.int16]
+    samples: NDArray[Any]
     first: int = 0
     done_to: int = 0
     whole: bool = True
 
 
-def cut_patches(
-    stretch: Stretch, patching: Patching
-) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """int16 waveform (N,) -> patches (P, T), a view where possible, and starts (P,) in seconds.
+def cut_patches(stretch: Stretch, patching: Patching) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Waveform (N,) -> patches (P, T), a view where possible, and starts (P,) in seconds.
 
     Patches lie whole inside the waveform with its lead: P = 1 + (N - T) // hop, with `tail` as
     `pad` 1 + ceil((N - T) / hop). A waveform shorter than a patch gives one: zeros appended
@@ -109,31 +114,31 @@ def cut_patches(
             samples = np.pad(samples, (0, next_begin + length - end))
             end = next_begin + length
     if begin + length > end:
-        return np.zeros((0, length), np.int16), np.zeros(0)
+        return np.zeros((0, length), samples.dtype), np.zeros(0)
     views = np.lib.stride_tricks.sliding_window_view(samples[begin - first :], length)[::hop]
     starts = begin - lead + np.arange(len(views), dtype=np.float64) * hop
     return views, starts / patching.sample_rate_hz
 
 
-def _whole(stretch: Stretch, patching: Patching) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+def _whole(stretch: Stretch, patching: Patching) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """What is new of the stretch as one patch; a short rest reaches back into what came before."""
     samples, first = stretch.samples, stretch.first
     begin = stretch.done_to - first
     if stretch.whole and first == 0 and stretch.done_to == 0:
         samples = _lengthened(_repeated(samples, patching), patching)
     if begin >= samples.size:
-        return np.zeros((0, patching.patch_samples), np.int16), np.zeros(0)
+        return np.zeros((0, patching.patch_samples), samples.dtype), np.zeros(0)
     begin = max(0, min(begin, samples.size - patching.patch_samples))
     return samples[None, begin:], np.array([(first + begin) / patching.sample_rate_hz])
 
 
-def _repeated(samples: NDArray[np.int16], patching: Patching) -> NDArray[np.int16]:
+def _repeated(samples: NDArray[Any], patching: Patching) -> NDArray[Any]:
     """The samples, repeated as a whole to the least duration."""
     least = round(patching.min_duration_s * patching.sample_rate_hz)
     return np.tile(samples, -(-least // samples.size)) if samples.size < least else samples
 
 
-def _lengthened(samples: NDArray[np.int16], patching: Patching) -> NDArray[np.int16]:
+def _lengthened(samples: NDArray[Any], patching: Patching) -> NDArray[Any]:
     """The samples, made as long as a patch asks for."""
     length = patching.patch_samples
     if samples.size >= length:

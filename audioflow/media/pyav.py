@@ -6,7 +6,7 @@ from av.container import InputContainer
 
 from audioflow.errors import MediaError
 from audioflow.media.container import open_media
-from audioflow.media.parts import End, Part, Source, Wanted
+from audioflow.media.parts import End, FrameSampling, Part, Source, Wanted
 from audioflow.media.pictures import read_pictures
 from audioflow.media.sound import read_sound
 from audioflow.media.spans import Span
@@ -41,7 +41,7 @@ def decode_with(
     for sampling in wanted.samplings:
 
         def look(container: InputContainer, sampling: Source = sampling) -> Iterator[Part]:
-            assert not isinstance(sampling, int)
+            assert isinstance(sampling, FrameSampling)
             return read_pictures(path, container, spans, sampling, wanted)
 
         yield from _opened(path, look, len(spans), (sampling,))

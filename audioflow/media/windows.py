@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioflow.errors import MediaError
-from audioflow.media.parts import End, Part, SoundPart, Wanted
+from audioflow.media.parts import End, Part, SoundPart, SoundSource, Wanted, rate_of
 from audioflow.media.resampling import Resampler, int16
 from audioflow.media.spans import FORGIVEN_S, Span, claimed_coverage
 
@@ -54,7 +54,7 @@ class Window:
         self._decoded = self._good = self._given = 0
         self._blocks: list[NDArray[np.float32]] = []
         self._held = 0
-        self._resamplers: dict[int, Resampler] = {}
+        self._resamplers: dict[SoundSource, Resampler] = {}
         self._converter: _Converter | None = None
         self.open = True
 
@@ -136,12 +136,14 @@ class Window:
     def _give(self, *, last: bool) -> Iterator[Part]:
         held = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.float32)
         self._blocks, self._held = [], 0
-        for rate in self._rates:
-            resampler = self._resamplers.setdefault(rate, Resampler(self._rate, rate))
-            samples = int16(resampler.push(held, last=last))
-            if samples.size:
+        for source in self._rates:
+            rate = rate_of(source)
+            resampler = self._resamplers.setdefault(source, Resampler(self._rate, rate))
+            exact = resampler.push(held, last=last)
+            if exact.size:
                 self._given += 1
-                yield SoundPart(self._clip, rate, samples, self._begins_s)
+                samples = int16(exact) if isinstance(source, int) else exact
+                yield SoundPart(self._clip, source, samples, self._begins_s)
 
     def finish(self, reached_s: float, claim_s: float | None) -> Iterator[Part]:
         """The rest of it, and its ends.
@@ -157,7 +159,7 @@ class Window:
         yield from self._give(last=True)
         length_s = (self._next - self._begin) / self._rate
         if not self._given:
-            rates = " and ".join(f"{rate} Hz" for rate in self._rates)
+            rates = " and ".join(f"{rate_of(rate)} Hz" for rate in self._rates)
             why = f"the clip is {length_s:g} s long: less than one sample at {rates}"
             yield from self.fail(MediaError("too_short", why))
             return

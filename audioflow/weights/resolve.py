@@ -110,7 +110,7 @@ def _of_user(
     if "/" in given or path.suffix:
         raise WeightsError(
             f"{field}: {given} does not exist; expected a weight file, "
-            f"{RANDOM!r}{''.join(f' or {name!r}' for name in names)}"
+            f"{some([repr(name) for name in [RANDOM, *names]])}"
         )
     hint = nearest(given, [*names, RANDOM])
     raise UnknownWeights(

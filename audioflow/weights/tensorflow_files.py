@@ -8,7 +8,6 @@ together. Texts, and what is no array, are left out.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 
 from audioflow.weights.crc32c import crc32c, unmasked
 from audioflow.weights.faults import WeightsError, refuse_too_large, some
-from audioflow.weights.protobuf import content, fields, integer, signed
+from audioflow.weights.protobuf import content, fields, integer
 from audioflow.weights.sstable import entries, has_footer
+from audioflow.weights.tensorflow_slices import Entry, Whole, shape_of, slice_key
 from audioflow.weights.tensorflow_values import DTYPES, from_bytes, from_proto
 
 Array = NDArray[np.generic]
@@ -83,19 +83,6 @@ def _last_of(folder: Path) -> str | None:
     return None
 
 
-@dataclass
-class _Entry:
-    """What is known of one tensor, or of one slice of it."""
-
-    dtype: int = 0
-    shape: tuple[int, ...] = ()
-    shard: int = 0
-    offset: int = 0
-    size: int = 0
-    checksum: int | None = None
-    slices: list[bytes] = field(default_factory=list)
-
-
 def is_table(path: str) -> bool:
     """Whether a file is a table, as V1 checkpoints and the indexes of V2 are."""
     with Path(path).open("rb") as file:
@@ -147,16 +134,16 @@ class _Bundle:
         refuse_too_large(self._prefix, sum(claimed))
         return {name: self._tensor(key, entry) for name, (key, entry) in numbers.items()}
 
-    def _tensor(self, key: bytes, entry: _Entry) -> Array:
+    def _tensor(self, key: bytes, entry: Entry) -> Array:
         if not entry.slices:
             return from_bytes(self._data(key, entry), entry.dtype, entry.shape)
-        whole = _Whole(key.decode(), entry)
+        whole = Whole(key.decode(), entry)
         for each in entry.slices:
             part = _entry(self._table[slice_key(key, each, len(entry.shape))])
             whole.put(each, from_bytes(self._data(key, part), entry.dtype, part.shape))
         return whole.finished()
 
-    def _data(self, key: bytes, entry: _Entry) -> bytes:
+    def _data(self, key: bytes, entry: Entry) -> bytes:
         name = f"{self._prefix}.data-{entry.shard:05d}-of-{self._shards:05d}"
         with Path(name).open("rb") as file:
             file.seek(entry.offset)
@@ -170,14 +157,14 @@ class _Bundle:
         return data
 
 
-def _entry(message: bytes) -> _Entry:
+def _entry(message: bytes) -> Entry:
     """A BundleEntryProto."""
-    entry = _Entry()
+    entry = Entry()
     for number, value in fields(message):
         if number == 1:
             entry.dtype = integer(value)
         elif number == 2:
-            entry.shape = _shape(content(value))
+            entry.shape = shape_of(content(value))
         elif number == 3:
             entry.shard = integer(value)
         elif number == 4:
@@ -189,82 +176,6 @@ def _entry(message: bytes) -> _Entry:
         elif number == 7:
             entry.slices.append(content(value))
     return entry
-
-
-def _shape(message: bytes) -> tuple[int, ...]:
-    """A TensorShapeProto: one message per dimension, with its size."""
-    sizes = []
-    for number, value in fields(message):
-        if number == 2:
-            sizes.append(signed(dict(fields(content(value))).get(1, 0)))
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"the shape {sizes} has a negative size")
-    return tuple(sizes)
-
-
-# Slices
-
-
-def _extents(message: bytes) -> Iterator[tuple[int, int | None]]:
-    """A TensorSliceProto: start and length per dimension, no length where it is all of it."""
-    for number, value in fields(message):
-        if number == 1:
-            extent = dict(fields(content(value)))
-            yield signed(extent.get(1, 0)), signed(extent[2]) if 2 in extent else None
-
-
-class _Whole:
-    """A tensor that is put together from slices."""
-
-    def __init__(self, name: str, entry: _Entry) -> None:
-        refuse_too_large(name, math.prod(entry.shape) * DTYPES[entry.dtype].itemsize)
-        self._name = name
-        self._array = np.zeros(entry.shape, DTYPES[entry.dtype])
-        self._filled = 0
-
-    def put(self, extents: bytes, part: Array) -> None:
-        places = tuple(
-            slice(start, None if length is None else start + length)
-            for start, length in _extents(extents)
-        )
-        target = self._array[(*places, ...)]
-        part = part.reshape(target.shape)
-        target[...] = part
-        self._filled += part.size
-
-    def finished(self) -> Array:
-        if self._filled != self._array.size:
-            raise ValueError(
-                f"{self._name}: {self._filled} of {self._array.size} numbers are there"
-            )
-        return self._array
-
-
-def slice_key(name: bytes, extents: bytes, dimensions: int) -> bytes:
-    """The key of a slice in a V2 table (EncodeTensorNameSlice of TensorFlow, in ordered code)."""
-    escaped = name.replace(b"\xff", b"\xff\0").replace(b"\0", b"\0\xff")
-    key = _ordered(0) + escaped + b"\0\1" + _ordered(dimensions)
-    for start, length in _extents(extents):
-        key += _ordered_signed(start) + _ordered_signed(-1 if length is None else length)
-    return key
-
-
-def _ordered(number: int) -> bytes:
-    size = (number.bit_length() + 7) // 8
-    return bytes([size]) + number.to_bytes(size, "big")
-
-
-def _ordered_signed(number: int) -> bytes:
-    """The sign and the length in leading bits, as in UTF-8, then the number."""
-    bits = (~number if number < 0 else number).bit_length()
-    length = bits // 7 + 1
-    header = ((1 << length) - 1) << (16 - length)  # `length` ones, in the first two bytes
-    data = bytearray(number.to_bytes(max(length, 2), "big", signed=True)[-max(length, 2) :])
-    if length == 1:
-        return bytes([data[-1] ^ 0x80])
-    data[0] ^= header >> 8
-    data[1] ^= header & 0xFF
-    return bytes(data)
 
 
 # V1
@@ -282,8 +193,8 @@ def table_tensors(path: str, told: str) -> dict[str, Array]:
 
 
 def _slices_joined(table: Iterator[tuple[bytes, bytes]]) -> dict[str, Array]:
-    metas: dict[str, _Entry] = {}
-    wholes: dict[str, _Whole] = {}
+    metas: dict[str, Entry] = {}
+    wholes: dict[str, Whole] = {}
     for key, message in table:
         parts = dict(fields(message))
         if not key:
@@ -295,7 +206,7 @@ def _slices_joined(table: Iterator[tuple[bytes, bytes]]) -> dict[str, Array]:
             entry = metas[name]
             if entry.dtype not in DTYPES:
                 continue
-            wholes.setdefault(name, _Whole(name, entry))
+            wholes.setdefault(name, Whole(name, entry))
             extents = content(saved.get(2, b""))
             wholes[name].put(extents, from_proto(content(saved[3]), entry.dtype))
     numbers = {name: entry for name, entry in metas.items() if entry.dtype in DTYPES}
@@ -305,10 +216,10 @@ def _slices_joined(table: Iterator[tuple[bytes, bytes]]) -> dict[str, Array]:
     return {name: wholes[name].finished() for name in numbers}
 
 
-def _metas(message: bytes) -> Iterator[tuple[str, _Entry]]:
+def _metas(message: bytes) -> Iterator[tuple[str, Entry]]:
     """A SavedTensorSliceMeta: name, shape and type of every tensor."""
     for number, value in fields(message):
         if number == 1:
             meta = dict(fields(content(value)))
-            shape = _shape(content(meta.get(2, b"")))
-            yield content(meta[1]).decode(), _Entry(integer(meta.get(3, 0)), shape)
+            shape = shape_of(content(meta.get(2, b"")))
+            yield content(meta[1]).decode(), Entry(integer(meta.get(3, 0)), shape)

@@ -39,7 +39,18 @@ SPECIAL: dict[str, Callable[[Path], dict[str, Any]]] = {
     "litert": lambda folder: _dense_model(tflite_model(folder / "model.tflite", dense(800))),
     "mfcc_bof": lambda folder: {"codebook": RANDOM},
     "onnx": lambda folder: _dense_model(onnx_model(folder / "model.onnx", dense(800))),
+    "openl3": lambda folder: {
+        "weights": RANDOM,
+        "representation": "mel128",
+        "size": 512,
+        "hop_s": 0.5,
+    },
+    "panns_cnn14": lambda folder: {"weights": RANDOM, "patch_s": 1.0, "hop_s": 1.0},
     "torchaudio": lambda folder: {"weights": RANDOM, "layers": ["layer_1"], "patch_s": 0.5},
+    "r2plus1d_18": lambda folder: {"weights": RANDOM, "frames_per_patch": 2},
+    "s3d": lambda folder: {"weights": RANDOM, "frames_per_patch": 14},
+    "swin3d_t": lambda folder: {"weights": RANDOM, "frames_per_patch": 2},
+    "video": lambda folder: {"weights": RANDOM, "frames_per_patch": 2},
 }
 
 

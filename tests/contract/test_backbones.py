@@ -30,7 +30,16 @@ def options(tmp_path_factory):
     return of
 
 
-@pytest.fixture(scope="module", params=BACKBONES.names())
+SLOW = {"mvit_v2_s", "swin3d_t", "s3d", "vit_b_16", "convnext_tiny", "resnet50", "video"}
+"""Large networks of whose code another name is tested in every run; all are by `make slow`."""
+
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in BACKBONES.names()
+]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def backbone(request, options):
     """Every registered backbone, from its own defaults, with random weights, on the CPU."""
     made = BACKBONES.build(request.param, options(request.param))
@@ -44,7 +53,8 @@ def batch(backbone, count: int, seed: int = 0) -> torch.Tensor:
     if isinstance(backbone.input, Patching):
         samples = round(backbone.input.min_duration_s * backbone.input.sample_rate_hz)
         shape = (count, max(backbone.input.patch_samples, samples))
-        return torch.from_numpy(generator.integers(-20_000, 20_000, shape, np.int16))
+        samples = torch.from_numpy(generator.integers(-20_000, 20_000, shape, np.int16))
+        return samples / 32_767 if backbone.input.exact else samples
     return torch.from_numpy(frames(backbone, count * backbone.input.frames_per_patch, seed)).view(
         count, backbone.input.frames_per_patch, *frame_shape(backbone)
     )
@@ -80,7 +90,7 @@ def embed(backbone, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
 def extremes(backbone) -> dict[str, torch.Tensor]:
     """Inputs at the ends of the range."""
     one = batch(backbone, 1)
-    top, bottom = (32_767, -32_768) if one.dtype == torch.int16 else (255, 0)
+    top, bottom = {torch.int16: (32_767, -32_768), torch.float32: (1, -1)}.get(one.dtype, (255, 0))
     impulse = torch.zeros_like(one)
     impulse.view(-1)[impulse.numel() // 2] = top
     alternating = torch.full_like(one, bottom)
@@ -101,6 +111,7 @@ def clips(backbone, lengths: list[float]) -> list[Heard | PicturesWindow]:
         if isinstance(backbone.input, Patching):
             count = round(seconds * backbone.input.sample_rate_hz)
             samples = np.random.default_rng(place).integers(-9_000, 9_000, count, np.int16)
+            samples = samples / np.float32(32_767) if backbone.input.exact else samples
             found.append(Heard(place, Stretch(samples)))
         else:
             count = min(backbone.input.sampling.num_frames or 30, max(1, round(4 * seconds)))

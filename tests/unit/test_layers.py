@@ -84,6 +84,12 @@ BESIDE: dict[tuple[str, str], str] = {
     ("cli", "console"): "what a person sees",
     ("cli_tools", "console"): "errors and status lines look the same",
     ("doctor", "goldens"): "what it compares with",
+    ("cli_tools", "codebook_cli"): "what one of its tools does",
+    ("cli_tools", "doctor_cli"): "what one of its tools does",
+    ("cli_tools", "weights_cli"): "what one of its tools does",
+    ("codebook_cli", "console"): "errors look the same",
+    ("doctor_cli", "console"): "errors look the same",
+    ("weights_cli", "console"): "errors and status lines look the same",
 }
 
 PLUGIN_FOLDERS = ("backbones", "datasets", "heads")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.declared import CallShape, vectors
+from audioflow.backbones.declared import CallShape, FrontEnd, vectors
 from audioflow.errors import AudioflowError
 from audioflow.registry import UnknownPlugin
 from audioflow.weights import WeightsError
@@ -16,6 +16,7 @@ pytest.importorskip("ai_edge_litert")
 CPU = torch.device("cpu")
 SAMPLES = 100
 MODEL = dense(SAMPLES)
+PLAIN = {"n_fft": 64, "frame_hop_samples": 9, "num_mels": 20, "low_hz": 50, "high_hz": 500}
 
 
 def batch(count: int = 5, samples: int = SAMPLES) -> torch.Tensor:
@@ -74,6 +75,17 @@ def test_the_input_has_the_range_that_is_declared(tmp_path):
     assert found == pytest.approx(MODEL(batch().numpy() / 32767.0 * 32768)[1], rel=1e-4, abs=0.1)
 
 
+def test_a_declared_log_mel_is_that_of_the_backbone_of_the_same_keys():
+    told = {"sample_rate_hz": 1000, "patch_s": 0.1}
+    keys = PLAIN | {"log": "log10", "offset": 0.5}
+    expected = BACKBONES.build("logmel", {"preset": "none"} | told | keys).embed(batch())["logmel"]
+    assert expected.shape == (5, 5, 20)
+    settings = BACKBONES.load("litert").Settings(weights="model.tflite", **told, logmel=keys)
+    assert torch.equal(FrontEnd(settings)(batch()), expected)
+    turned = FrontEnd(settings.model_copy(update={"bands_first": True}))
+    assert torch.equal(turned(batch()), expected.transpose(1, 2))
+
+
 def test_an_output_that_does_not_exist_is_told_with_those_that_do(tmp_path):
     path = tflite_model(tmp_path / "model.tflite", MODEL)
     for wanted in ("inner/Sigmoid", 77):
@@ -119,11 +131,13 @@ def test_a_missing_file_and_a_missing_package_are_told(tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({"weights": "random"}, "random is not possible: the file is the network"),
-        ({"frontend": "logmel"}, "frontend is logmel and logmel is not given"),
-        ({"frontend": "vggish"}, "defined at 16000 Hz, sample_rate_hz is 1000"),
+        ({"logmel": {"preset": "vggish"}}, r"high_hz \(7500\).*\(500\)"),
+        ({"logmel": {}}, "n_fft, frame_hop_samples, num_mels, low_hz, high_hz missing"),
+        ({"logmel": PLAIN | {"window_samples": 80}}, r"window_samples \(80\) is more than n_fft"),
+        ({"logmel": PLAIN, "patch_s": 0.06}, "is 60 samples, one frame needs 64"),
         ({"bands_first": True}, "bands_first says nothing of a waveform"),
         ({"outputs": {"a b": 1}}, "outputs"),
-        ({"logmel": {"window": 9}}, "logmel"),
+        ({"logmel": PLAIN | {"window": 9}}, "logmel.window"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(options, message):
@@ -163,7 +177,7 @@ def test_patches_go_into_inputs_of_many_shapes(model, patch, shape, at_once, bat
 
 @pytest.mark.parametrize(("model", "patch"), [((1, 64, 96), (96, 64)), ((2, 2), (3,)), ((), (3,))])
 def test_shapes_that_do_not_fit_are_refused(model, patch):
-    with pytest.raises(WeightsError, match="check sample_rate_hz, patch_s and frontend"):
+    with pytest.raises(WeightsError, match="check sample_rate_hz, patch_s and logmel"):
         CallShape(model, patch, "model")
 
 
@@ -203,7 +217,8 @@ def test_outputs_of_more_than_one_vector_are_reduced_as_asked():
 
 def test_yamnet_is_a_tflite_model_like_any_other(shared_data):
     path = shared_data / "weights" / "yamnet_spectra_in.tflite"
-    options = {"sample_rate_hz": 16_000, "patch_s": 0.975, "frontend": "yamnet"}
+    options = {"sample_rate_hz": 16_000, "patch_s": 0.975}
+    options["logmel"] = {"preset": "yamnet"}
     inner = "tower0/network/layer28/reduce_mean"
     backbone = made(path, **options, outputs={"embedding": inner, "map": 89, "scores": 93})
     assert dict(backbone.layers) == {"embedding": 1024, "map": 1024, "scores": 521}

@@ -12,9 +12,10 @@ import torchaudio
 
 from audioflow import goldens
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.logmel_settings import LogMelSettings, spectrogram
-from audioflow.backbones.mel_triangles import mel_triangles, to_hz, to_mel
-from audioflow.backbones.vggish_frontend import log_mel
+from audioflow.backbones.logmel import LogMelSettings, patching
+from audioflow.frontend.logmel import VGGISH, YAMNET, Constants, log_mel
+from audioflow.frontend.logmel_settings import constants_of
+from audioflow.frontend.mel import mel_filters
 
 
 def logmel(samples: np.ndarray, **options) -> np.ndarray:
@@ -25,6 +26,12 @@ def logmel(samples: np.ndarray, **options) -> np.ndarray:
     assert found.dtype == torch.float32
     assert dict(backbone.layers) == {"logmel": found.shape[2]}
     return found[0].numpy()
+
+
+def constants(**options) -> Constants:
+    settings = LogMelSettings(**options)
+    cut = patching(settings)
+    return constants_of(settings, cut.sample_rate_hz, cut.patch_s)
 
 
 def sound(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
@@ -41,7 +48,7 @@ def test_a_patch_of_kinetics600_is_64_by_96_at_every_rate_at_which_it_was(rate):
     assert found.shape == (96, 64)
     assert found.max() == 0.0
     assert found.min() >= -80.0
-    assert spectrogram(LogMelSettings(**options)).n_fft == int(0.025 * rate) + 1
+    assert constants(**options).n_fft == int(0.025 * rate) + 1
 
 
 def test_at_8_khz_a_patch_of_kinetics600_is_a_frame_shorter():
@@ -55,10 +62,12 @@ def test_a_patch_of_gtzan_has_as_many_frames_as_its_network_takes(seconds, frame
     assert logmel(samples, preset="gtzan", patch_s=seconds).shape == (frames, 128)
 
 
-def test_the_preset_of_vggish_is_its_front_end():
+@pytest.mark.parametrize(("preset", "named"), [("vggish", VGGISH), ("yamnet", YAMNET)])
+def test_the_presets_of_networks_are_their_front_ends(preset, named):
+    assert constants(preset=preset) == named
     samples = sound(0.975, 16_000)
-    expected = log_mel(torch.from_numpy(samples.astype(np.float32) / np.float32(32767))[None])[0]
-    found = logmel(samples)
+    expected = log_mel(torch.from_numpy(samples / 32767.0)[None], named)[0]
+    found = logmel(samples, preset=preset)
     assert found.shape == (96, 64)
     assert found == pytest.approx(expected.numpy(), abs=1e-5)
 
@@ -79,6 +88,7 @@ def test_the_preset_of_gtzan_is_torchaudios():
     ("options", "seconds", "hop_s"),
     [
         ({}, 0.975, 0.96),
+        ({"preset": "yamnet"}, 0.975, 0.48),
         ({"preset": "kinetics600"}, 0.96, 0.96),
         ({"preset": "gtzan"}, 29.1, 29.1),
         ({"patch_s": 2.0}, 2.0, 2.0),
@@ -92,18 +102,34 @@ def test_patches_are_as_long_and_as_far_apart_as_said(options, seconds, hop_s):
 
 
 def test_a_value_of_ones_own_stands_in_the_place_of_the_presets():
-    found = spectrogram(LogMelSettings(preset="gtzan", num_mels=64, n_fft=2048))
-    expected = spectrogram(LogMelSettings(preset="gtzan"))
+    found = constants(preset="gtzan", num_mels=64, n_fft=2048)
     assert (found.num_mels, found.n_fft, found.window_samples) == (64, 2048, 2048)
     assert (found.frame_hop_samples, found.scale, found.log) == (512, "htk", "db")
-    assert expected.num_mels == 128
-    assert spectrogram(LogMelSettings(preset="gtzan", window_samples=800)).n_fft == 1024
+    assert constants(preset="gtzan").num_mels == 128
+    assert constants(preset="gtzan", window_samples=800).n_fft == 1024
+
+
+def test_with_another_logarithm_what_belongs_to_the_presets_is_void():
+    assert constants(preset="vggish", log="natural").offset == 0.01
+    assert constants(preset="vggish", log="db").offset == 0
+    found = constants(preset="kinetics600", log="natural")
+    assert (found.reference, found.top_db) == ("one", "none")
 
 
 def test_lengths_in_milliseconds_follow_the_sample_rate():
-    found = spectrogram(LogMelSettings(preset="vggish", sample_rate_hz=32_000))
+    found = constants(preset="vggish", sample_rate_hz=32_000)
     assert (found.window_samples, found.frame_hop_samples, found.n_fft) == (800, 320, 1024)
-    assert spectrogram(LogMelSettings(preset="gtzan", sample_rate_hz=16_000)).high_hz == 8000
+    assert constants(preset="gtzan", sample_rate_hz=16_000).high_hz == 8000
+
+
+def test_without_a_preset_everything_is_given():
+    told = {"n_fft": 400, "frame_hop_samples": 100, "num_mels": 9, "low_hz": 0, "high_hz": 4000}
+    found = constants(preset="none", sample_rate_hz=8000, patch_s=0.1, **told)
+    assert found == Constants(8000, 400, 400, 100, 9, 0.0, 4000.0)
+    cut = BACKBONES.build(
+        "logmel", {"preset": "none", "sample_rate_hz": 8000, "patch_s": 0.1} | told
+    ).input
+    assert (cut.sample_rate_hz, cut.patch_s, cut.hop_s) == (8000, 0.1, 0.1)
 
 
 # Switches, by NumPy
@@ -129,7 +155,7 @@ PLAIN = {
 
 
 def plain_filters() -> np.ndarray:
-    return mel_triangles(512, 16_000, 40, 0.0, 8000.0, "htk").numpy()
+    return mel_filters(512, 16_000, 40, 0.0, 8000.0, "htk", None).numpy()
 
 
 def test_frames_inside_the_patch_begin_with_it():
@@ -166,13 +192,22 @@ def test_magnitudes_are_the_roots_of_powers_before_the_bands_sum_them_up():
     ("options", "formula"),
     [
         ({"log": "natural", "offset": 1e-6}, lambda mel: np.log(mel + 1e-6)),
-        ({"log": "log10"}, lambda mel: np.log10(1 + 10_000 * mel)),
-        ({"log": "log10", "factor": 7.0}, lambda mel: np.log10(1 + 7 * mel)),
+        ({"log": "natural"}, lambda mel: np.log(np.maximum(mel, 1e-10))),
+        ({"log": "natural", "floor": 0.02}, lambda mel: np.log(np.maximum(mel, 0.02))),
+        ({"log": "log10"}, lambda mel: np.log10(np.maximum(mel, 1e-10))),
+        ({"log": "log10", "factor": 7.0, "offset": 1.0}, lambda mel: np.log10(1 + 7 * mel)),
         ({"log": "db"}, lambda mel: 10 * np.log10(np.maximum(mel, 1e-10))),
         (
             {"log": "db", "spectrum": "magnitude"},
             lambda mel: 20 * np.log10(np.maximum(mel, 1e-5)),
         ),
+        (
+            {"log": "power_db", "spectrum": "magnitude", "top_db": 20.0},
+            lambda mel: 10 * np.log10(np.maximum(np.maximum(mel, 1e-10), mel.max() / 100)),
+        ),
+        ({"log": "power_db"}, lambda mel: 10 * np.log10(np.maximum(mel, 1e-10))),
+        ({"log": "db", "floor": 0.02}, lambda mel: 10 * np.log10(np.maximum(mel, 0.02))),
+        ({"log": "db", "offset": 0.5}, lambda mel: 10 * np.log10(mel + 0.5)),
         ({"log": "db", "reference": "max"}, lambda mel: 10 * np.log10(mel / mel.max())),
         (
             {"log": "db", "top_db": 30.0},
@@ -202,35 +237,11 @@ def test_the_cut_below_the_loudest_can_be_lifted_from_a_preset():
     assert logmel(tone, preset="kinetics600", top_db="none").min() < -80.5
 
 
-# Filters
-
-
-@pytest.mark.parametrize("scale", ["htk", "slaney"])
-@pytest.mark.parametrize("norm", ["none", "slaney"])
-def test_filters_are_those_of_torchaudio(scale, norm):
-    expected = torchaudio.functional.melscale_fbanks(
-        513, 50.0, 7000.0, 40, 16_000, norm=None if norm == "none" else norm, mel_scale=scale
-    )
-    found = mel_triangles(1024, 16_000, 40, 50.0, 7000.0, scale, "hz", norm)
-    assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-5)
-
-
-@pytest.mark.parametrize("scale", ["htk", "slaney"])
-def test_mel_and_back_is_where_one_was(scale):
-    hz = np.array([0.0, 60.0, 440.0, 999.9, 1000.0, 4000.0, 20_000.0])
-    assert to_hz(to_mel(hz, scale), scale) == pytest.approx(hz, rel=1e-12)
-
-
-def test_known_places_on_the_scales():
-    places = np.array([700.0, 1000.0, 6400.0])
-    assert to_mel(places, "htk")[0] == pytest.approx(1127 * np.log(2))
-    assert to_mel(places, "slaney")[1:] == pytest.approx([15.0, 42.0])
-
-
-def test_triangles_straight_in_mel_cover_every_bin_once_between_the_outer_centres():
-    filters = mel_triangles(512, 16_000, 26, 0.0, 8000.0, "htk", "mel").numpy()
-    inside = slice(int(filters[:, 0].argmax()) + 1, int(filters[:, -1].argmax()))
-    assert filters[inside].sum(axis=1) == pytest.approx(np.ones(inside.stop - inside.start))
+def test_only_the_first_frames_are_given_where_so_many_are_asked_for():
+    samples = sound(0.5, 16_000)
+    every = logmel(samples, **PLAIN, log="none")
+    assert len(every) == 41
+    assert logmel(samples, **PLAIN, log="none", num_frames=7) == pytest.approx(every[:7], rel=1e-5)
 
 
 # What is refused
@@ -240,10 +251,24 @@ def test_triangles_straight_in_mel_cover_every_bin_once_between_the_outer_centre
     ("options", "message"),
     [
         ({"preset": "openl3"}, "preset"),
-        ({"top_db": 80.0}, r"top_db \(80\.0\) belongs to log: db, but log is natural"),
+        ({"top_db": 80.0}, r"top_db \(80\.0\) belongs to log: db or power_db, but log is natural"),
         ({"reference": "max"}, r"reference \(max\) belongs to log: db"),
-        ({"preset": "gtzan", "offset": 0.1}, r"offset \(0\.1\) belongs to log: natural"),
-        ({"factor": 10.0}, r"factor \(10\.0\) belongs to log: log10"),
+        (
+            {"log": "none", "offset": 0.1},
+            r"offset \(0\.1\) belongs to a logarithm, but log",
+        ),
+        ({"log": "none", "factor": 10.0}, r"factor \(10\.0\) belongs to a logarithm"),
+        ({"floor": 0.01}, r"floor \(0\.01\) is not above offset \(0\.01\)"),
+        ({"floor": 0, "offset": 0}, r"floor \(0\) and offset \(0\) leave the logarithm of silence"),
+        (
+            {"num_frames": 97},
+            r"num_frames \(97\) is more than the 96 frames that a patch of",
+        ),
+        (
+            {"preset": "none", "sample_rate_hz": 8000, "patch_s": 1, "n_fft": 512},
+            "frame_hop_samples, num_mels, low_hz, high_hz missing",
+        ),
+        ({"preset": "none", "patch_s": 1}, r"sample_rate_hz \(None\) and patch_s \(1\.0\) have no"),
         ({"pad_mode": "reflect"}, r"pad_mode \(reflect\) belongs to center: true"),
         ({"window_samples": 600}, r"window_samples \(600\) is more than n_fft \(512\)"),
         ({"high_hz": 9000.0}, r"low_hz \(125\) and high_hz \(9000\).*\(8000\)"),

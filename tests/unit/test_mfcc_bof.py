@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 from audioflow import codebook as module
 from audioflow import goldens
 from audioflow.backbones import BACKBONES
-from audioflow.backbones.mfcc_frames import mfcc_0_d_a
 from audioflow.codebook import Codebook, fit_codebook, save_codebook
 from audioflow.errors import InputError, StorageError
+from audioflow.frontend.mfcc import mfcc_0_d_a
 from audioflow.goldens.mfcc_bof import mfcc
 from audioflow.media.patches import Stretch, cut_patches
 from audioflow.weights import WeightsError
@@ -93,7 +93,7 @@ def test_deltas_are_slopes():
 def test_a_long_clip_is_computed_in_pieces_that_show_nowhere(monkeypatch):
     samples = goldens.sound(3, 20_000)
     expected = mfcc_0_d_a(torch.from_numpy(samples))
-    monkeypatch.setattr("audioflow.backbones.mfcc_frames._FRAMES_AT_ONCE", 50)
+    monkeypatch.setattr("audioflow.frontend.mfcc._FRAMES_AT_ONCE", 50)
     assert torch.allclose(mfcc_0_d_a(torch.from_numpy(samples)), expected, rtol=0, atol=1e-9)
 
 

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from audioflow import goldens
-from audioflow.backbones.mfcc_frames import mfcc_0_d_a
 from audioflow.codebook import fit_codebook
 from audioflow.codebook_cli import codebook_command
+from audioflow.frontend.mfcc import mfcc_0_d_a
 
 RATE = 16_000
 RECIPE = """

@@ -6,7 +6,6 @@ Shapes: P patches, T samples of a patch, F frames.
 import re
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -17,8 +16,12 @@ from audioflow import goldens
 from audioflow.backbones import BACKBONES, musicnn
 from audioflow.backbones.musicnn_networks import TensorFlowMusicnn, renamed_from_tensorflow
 from audioflow.backbones.network import random_tensor
+from audioflow.media.parts import ExactSound, Wanted
 from audioflow.media.patches import Stretch, cut_patches
+from audioflow.media.resampling import int16
+from audioflow.media.spans import Span
 from audioflow.weights import WeightsError
+from tests.decoders import decode_recording
 
 CPU = torch.device("cpu")
 RATE = 16_000
@@ -33,7 +36,7 @@ def built(**options):
 
 def embed(backbone, batch: np.ndarray) -> dict[str, np.ndarray]:
     with torch.inference_mode():
-        found = backbone.embed(torch.from_numpy(batch))
+        found = backbone.embed(torch.from_numpy(batch.copy()))
     return {name: vectors.numpy() for name, vectors in found.items()}
 
 
@@ -47,12 +50,11 @@ def weights(shared_data) -> str:
 
 @pytest.fixture(scope="module")
 def music(shared_data) -> np.ndarray:
-    """In the range of int16, but not rounded."""
+    """As it comes from the decoder, in float32."""
     path: Path = shared_data / "parity" / "joram_solipsism_59_88.mp3"
-    with av.open(str(path)) as file:
-        frames = list(file.decode(audio=0))
-    assert all(frame.sample_rate == RATE for frame in frames)
-    return np.concatenate([frame.to_ndarray().mean(axis=0) for frame in frames]) * 32_767.0
+    source = ExactSound(RATE)
+    (found,) = decode_recording(path, [Span()], Wanted((source,)))
+    return found.sound.waveforms[source]
 
 
 def tags_of(weights: str, waveform: np.ndarray) -> dict[str, float]:
@@ -63,7 +65,7 @@ def tags_of(weights: str, waveform: np.ndarray) -> dict[str, float]:
 
 
 def test_tags_of_known_music_are_those_of_other_code(weights, music):
-    found = tags_of(weights, music.astype(np.float32))
+    found = tags_of(weights, music)
     expected = {"techno": 0.67, "electronic": 0.55, "synth": 0.37}
     assert {tag: round(found[tag], 2) for tag in expected} == expected
     assert sorted(found, key=found.get)[:-4:-1] == list(expected)
@@ -71,9 +73,18 @@ def test_tags_of_known_music_are_those_of_other_code(weights, music):
 
 def test_rounding_to_16_bits_changes_tags_little(weights, music):
     """The silence above what an mp3 keeps is not as deep in 16 bits."""
-    rounded = np.rint(music).clip(-32_767, 32_767).astype(np.int16)
-    exact, found = tags_of(weights, music.astype(np.float32)), tags_of(weights, rounded)
+    rounded = int16(music)
+    exact, found = tags_of(weights, music), tags_of(weights, rounded)
     assert max(abs(found[tag] - exact[tag]) for tag in exact) < 0.02
+
+
+def test_filters_that_died_in_training_give_zeros(weights, music):
+    """Not numbers around 1e-38, which are slow to compute with and impossible to scale."""
+    backbone = built(weights=weights, layers=["max_pool"])
+    patches, _ = cut_patches(Stretch(music), backbone.input)
+    largest = np.abs(embed(backbone, patches.copy())["max_pool"]).max(axis=0)
+    assert (largest == 0).sum() >= 200
+    assert largest[largest > 0].min() > 1e-4
 
 
 def test_trained_weights_keep_their_direction_in_bfloat16(weights):
@@ -94,7 +105,7 @@ def test_the_spectrogram_of_the_torch_variant_is_that_of_torchaudio():
     expected = torchaudio.transforms.AmplitudeToDB()(transform(waveform)).transpose(1, 2)
     found = musicnn.mel_db(waveform)
     assert found.shape == (2, 188, 96)
-    assert torch.allclose(found, expected, atol=1e-3)
+    assert torch.allclose(found, expected, atol=5e-3)  # torchaudio's filters are made in float32
 
 
 def test_patches_of_the_tensorflow_variant_are_cut_from_one_spectrogram():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from audioflow.weights import WeightsError, read_tensors
 from audioflow.weights.crc32c import crc32c, unmasked
 from audioflow.weights.sstable import entries
-from audioflow.weights.tensorflow_files import slice_key
+from audioflow.weights.tensorflow_slices import slice_key
 
 FILES = Path(__file__).parent / "weight_files"
 INDEX, DATA = "v2.ckpt.index", "v2.ckpt.data-00000-of-00001"

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audioflow.frontend import MelScale
-
+MelScale = Literal["slaney", "htk"]
 Axis = Literal["hz", "mel"]
 Norm = Literal["none", "slaney"]
 
@@ -39,22 +38,23 @@ def to_hz(mel: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
     return np.where(mel < 15.0, mel * _SLANEY_LINEAR_HZ, above)
 
 
-@lru_cache(maxsize=16)
-def mel_triangles(  # noqa: PLR0913, PLR0917 - each is a constant in which front ends differ
+@lru_cache(maxsize=32)
+def mel_filters(  # noqa: PLR0913, PLR0917 - each is a constant in which front ends differ
     n_fft: int,
     sample_rate_hz: int,
     num_bands: int,
     low_hz: float,
     high_hz: float,
-    scale: MelScale,
+    scale: MelScale = "slaney",
+    norm: Norm | None = "slaney",
     linear_in: Axis = "hz",
-    norm: Norm = "none",
 ) -> Tensor:
-    """(K, M) float32 triangular filters, their corners at equal distances in mel.
+    """(K, M) float32 triangular filters, corners at equal distances in mel; librosa's by default.
 
-    linear_in: the axis on which their sides are straight lines: `hz` as in librosa and torchaudio,
-    `mel` as in HTK and VGGish (so that a bin at 0 Hz counts for nothing where `low_hz` is 0 or
-    more). norm: `slaney` gives every filter the area of 1 Hz, `none` the peak 1.
+    scale: Slaney's mel or HTK's. norm: `slaney` gives every filter the area of 1 Hz, `none` (or
+    None) the peak 1. linear_in: the axis on which their sides are straight lines: `hz` as in
+    librosa and torchaudio, `mel` as in HTK and VGGish (so that a bin at 0 Hz counts for nothing
+    where `low_hz` is 0 or more). Computed in float64.
     """
     bins_hz = np.asarray(np.fft.rfftfreq(n_fft, 1 / sample_rate_hz), np.float64)
     ends = to_mel(np.array([low_hz, high_hz], np.float64), scale)

@@ -11,12 +11,26 @@ import torch
 from torch import Tensor
 from torchaudio import functional as F
 
-MelScale = Literal["slaney", "htk"]
+from audioflow.frontend.mel import MelScale, mel_filters
+
+__all__ = (
+    "MelScale",
+    "PadMode",
+    "chroma_filters",
+    "dct_matrix",
+    "decibel",
+    "mel_filters",
+    "power_spectrogram",
+    "to_float",
+)
+
 PadMode = Literal["reflect", "constant"]
 
 
 def to_float(samples_PT: Tensor) -> Tensor:
-    """int16 samples -> float32 in [-1, 1]."""
+    """int16 samples -> float32 in [-1, 1]; float samples as they are, in float32."""
+    if samples_PT.is_floating_point():
+        return samples_PT.to(torch.float32)
     return samples_PT.to(torch.float32) / 32767.0
 
 
@@ -47,26 +61,6 @@ def power_spectrogram(
     )
     power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
     return power.transpose(1, 2).contiguous()
-
-
-@lru_cache(maxsize=32)
-def mel_filters(
-    n_fft: int,
-    sample_rate_hz: int,
-    num_bands: int,
-    low_hz: float,
-    high_hz: float,
-    scale: MelScale = "slaney",
-    norm: Literal["slaney"] | None = "slaney",
-) -> Tensor:
-    """(K, M) triangular filters, linear in Hz between their corners; as librosa's by default.
-
-    scale: Slaney's mel or HTK's. norm: `slaney` gives every filter the same area, None the same
-    peak.
-    """
-    return F.melscale_fbanks(
-        n_fft // 2 + 1, low_hz, high_hz, num_bands, sample_rate_hz, norm=norm, mel_scale=scale
-    )
 
 
 @lru_cache(maxsize=8)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audioflow.backbones.mel_triangles import mel_triangles
+from audioflow.frontend.mel import mel_filters
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW = 400
@@ -56,7 +56,7 @@ def _cepstra(frames_PLW: Tensor) -> Tensor:
     )
     spectrum_PLK = torch.view_as_real(torch.fft.rfft(shaped, _N_FFT))
     power_PLK = spectrum_PLK.square().sum(dim=-1)
-    filters = mel_triangles(_N_FFT, SAMPLE_RATE_HZ, _NUM_MELS, 0.0, _HIGH_HZ, "htk", "mel")
+    filters = mel_filters(_N_FFT, SAMPLE_RATE_HZ, _NUM_MELS, 0.0, _HIGH_HZ, "htk", None, "mel")
     mel_PLM = power_PLK @ filters.to(frames.device, torch.float64)
     return mel_PLM.clamp(min=1.0).log() @ _liftered_dct().to(frames.device)
 
