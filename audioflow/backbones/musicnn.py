@@ -67,8 +67,6 @@ class MusicnnSettings(NetworkSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "MusicnnSettings":
-        if len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"layers ({', '.join(self.layers)}) names one twice: name each once")
         if self.weights == "mtat" and (self.variant != "torch" or self.middle != 64):
             raise ValueError(
                 f"weights (mtat) are for variant torch with middle 64, not for {self.variant} "

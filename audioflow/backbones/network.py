@@ -5,12 +5,12 @@ A module is built without weights, filled from a file or from a seed, and called
 
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from audioflow.registry import Settings
@@ -36,6 +36,13 @@ class NetworkSettings(Settings):
     precision: Precision = "auto"
     batch_size: int | Literal["auto"] = Field("auto")
     compile: bool = False
+
+    @model_validator(mode="after")
+    def _layers_once(self) -> Self:
+        layers: tuple[str, ...] = getattr(self, "layers", ())
+        if len(set(layers)) != len(layers):
+            raise ValueError(f"layers ({', '.join(layers)}) names one twice: name each once")
+        return self
 
 
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:

@@ -84,8 +84,6 @@ class PannsSettings(NetworkSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "PannsSettings":
-        if len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"layers ({', '.join(self.layers)}) names one twice: name each once")
         if _RATE_OF.get(self.weights, self.sample_rate_hz) != self.sample_rate_hz:
             raise ValueError(
                 f"weights ({self.weights}) are for {_RATE_OF[self.weights]} Hz, not for "

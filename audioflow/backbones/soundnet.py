@@ -99,8 +99,6 @@ class SoundNetSettings(NetworkSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"layers ({', '.join(self.layers)}) names one twice: name each once")
         if self.hop_s is not None and self.patch_s is None:
             raise ValueError(
                 f"hop_s ({self.hop_s:g}) without patch_s says nothing, for a patch is the whole "

@@ -9,10 +9,10 @@ Shapes: F frames, H and W their size.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from audioflow.backbones.network import Network
@@ -22,6 +22,7 @@ from audioflow.backbones.torchvision_models import (
     chosen,
     known_weights,
     network,
+    only,
     refuse_unknown,
     widths,
 )
@@ -123,21 +124,7 @@ class Image:
         return chosen(self._network(pictures), self._settings)
 
 
-def _only(model: str) -> type[Image]:
-    """The backbone `image` with one model, registered under that model's name."""
-    known = known_weights([model])
-    name: Any = (Literal[model], model)
-    settings = create_model(
-        f"{model}Settings",
-        __base__=ImageSettings,
-        __doc__=ImageSettings.__doc__,
-        model=name,
-        weights=(WeightsName, ImageSettings.model_validate({"model": model}).weights),
-    )
-    return type(model, (Image,), {"Settings": settings, "known": known, "__doc__": Image.__doc__})
-
-
-ResNet18 = _only("resnet18")
-ResNet50 = _only("resnet50")
-ConvNextTiny = _only("convnext_tiny")
-VitB16 = _only("vit_b_16")
+ResNet18 = only("resnet18", Image)
+ResNet50 = only("resnet50", Image)
+ConvNextTiny = only("convnext_tiny", Image)
+VitB16 = only("vit_b_16", Image)

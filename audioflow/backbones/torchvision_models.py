@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 from torch import Tensor, nn
 from torchvision import models
 
@@ -207,6 +207,17 @@ def _new_name(name: str) -> str:
     for old, new in _RENAMED:
         name = old.sub(new, name)
     return name
+
+
+def only(model: str, base: Any) -> Any:
+    """The backbone `base` with one model, to be registered under that model's name."""
+    usual = base.Settings.model_validate({"model": model}).weights
+    fields: Any = {"model": (Literal[model], model), "weights": (WeightsName, usual)}
+    settings = create_model(
+        f"{model}Settings", __base__=base.Settings, __doc__=base.Settings.__doc__, **fields
+    )
+    members = {"Settings": settings, "known": known_weights([model]), "__doc__": base.__doc__}
+    return type(model, (base,), members)
 
 
 class TwoLayers(nn.Module):

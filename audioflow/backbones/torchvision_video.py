@@ -11,10 +11,10 @@ Shapes: P patches, N frames of a patch, H and W their size.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from audioflow.backbones.network import Network
@@ -24,6 +24,7 @@ from audioflow.backbones.torchvision_models import (
     chosen,
     known_weights,
     network,
+    only,
     refuse_unknown,
     widths,
 )
@@ -100,21 +101,7 @@ class Video:
         return chosen(self._network(films), self._settings)
 
 
-def _only(model: str) -> type[Video]:
-    """The backbone `video` with one model, registered under that model's name."""
-    known = known_weights([model])
-    name: Any = (Literal[model], model)
-    settings = create_model(
-        f"{model}Settings",
-        __base__=VideoSettings,
-        __doc__=VideoSettings.__doc__,
-        model=name,
-        weights=(WeightsName, VideoSettings.model_validate({"model": model}).weights),
-    )
-    return type(model, (Video,), {"Settings": settings, "known": known, "__doc__": Video.__doc__})
-
-
-R2Plus1D = _only("r2plus1d_18")
-S3D = _only("s3d")
-MViTv2S = _only("mvit_v2_s")
-Swin3DT = _only("swin3d_t")
+R2Plus1D = only("r2plus1d_18", Video)
+S3D = only("s3d", Video)
+MViTv2S = only("mvit_v2_s", Video)
+Swin3DT = only("swin3d_t", Video)

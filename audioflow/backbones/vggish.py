@@ -91,9 +91,7 @@ class VGGishSettings(NetworkSettings):
         return data | {"pca": PCA} if wanted and data.get("pca") is None else data
 
     @model_validator(mode="after")
-    def _layers_once(self) -> "VGGishSettings":
-        if len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"layers ({', '.join(self.layers)}) names one twice: name each once")
+    def _embedding_for_post(self) -> "VGGishSettings":
         if self.postprocess != "none" and "embedding" not in self.layers:
             raise ValueError(
                 f"postprocess ({self.postprocess}) works on the layer embedding, which is not "
