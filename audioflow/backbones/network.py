@@ -3,9 +3,11 @@
 A module is built without weights, filled from a file or from a seed, and called through `Network`.
 """
 
+import os
+import shutil
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from audioflow.errors import AudioflowError
 from audioflow.registry import Settings
 from audioflow.weights import RANDOM, WeightsError, read_tensors
 from audioflow.weights.faults import some
@@ -26,7 +29,7 @@ class NetworkSettings(Settings):
 
     precision: what the network computes in; `auto` is bfloat16 on a GPU, float32 elsewhere.
     batch_size: patches at once; `auto` measures what is fastest. compile: through torch.compile,
-    which takes a minute at the start.
+    which takes up to a minute at the first start on a machine and needs a C++ compiler there.
     """
 
     WITHOUT_EFFECT: ClassVar[frozenset[str]] = frozenset({"batch_size", "compile"})
@@ -34,7 +37,7 @@ class NetworkSettings(Settings):
 
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Precision = "auto"
-    batch_size: int | Literal["auto"] = Field("auto")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = "auto"
     compile: bool = False
 
     @model_validator(mode="after")
@@ -66,7 +69,7 @@ class Network:
         module = module.to(device, self._dtype)
         if all(parameter.ndim < 5 for parameter in module.parameters()):
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._call: Callable[..., Any] = torch.compile(module) if settings.compile else module
+        self._call: Callable[..., Any] = _compiled(module) if settings.compile else module
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The module's outputs, every floating tensor in them as float32."""
@@ -78,6 +81,16 @@ class Network:
         if tensor.ndim == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         return tensor
+
+
+def _compiled(module: nn.Module) -> Callable[..., Any]:
+    compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
+    if not any(map(shutil.which, filter(None, compilers))):
+        raise AudioflowError(
+            "compile: true needs a C++ compiler, and there is none on this machine: install g++ "
+            "(or set CXX), or leave compile out"
+        )
+    return torch.compile(module)
 
 
 def flush(module: nn.Module) -> None:

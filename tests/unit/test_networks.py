@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.numpy import save_file
 from torch import nn
 
@@ -173,6 +174,33 @@ def test_bfloat16_gives_float32_vectors_of_the_same_direction():
     assert rough.dtype == torch.float32
     assert not torch.equal(exact, rough)
     assert torch.cosine_similarity(exact, rough).min() > 0.999
+
+
+# torch.compile
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same_vectors_in_batches_of_any_size():
+    plain = vectors({"weights": "random"}, noise(5))
+    ready = made_ready("tiny", {"weights": "random", "compile": True})
+    ready.backbone.to(CPU)
+    with torch.inference_mode():
+        for size in (5, 3, 1):
+            found = ready.backbone.embed(noise(5)[:size])["embedding"]
+            assert torch.allclose(found, plain[:size], rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_compiler_that_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(AudioflowError, match=r"compile: true needs a C\+\+ compiler"):
+        vectors({"weights": "random", "compile": True}, noise(1))
+
+
+@pytest.mark.parametrize("size", [0, -1, "fast", 2.5])
+def test_a_batch_size_that_cannot_be_is_refused(size):
+    with pytest.raises(ValidationError, match="batch_size"):
+        TinySettings(batch_size=size)
 
 
 # Batches
