@@ -128,6 +128,7 @@ def _configure_data() -> None:
     context.print_on_execution_start = False
     context.enable_fallback_to_arrow_object_ext_type = False
     context.target_max_block_size = 128 * 2**20
+    context.raise_original_map_exception = True  # wrapped, it loses what it was on the way here
     # Retry limits have no named argument yet; pyproject.toml pins the Ray series.
     warnings.filterwarnings("ignore", message=".*ray_remote_args.*deprecated")
     for name in _QUIET:
