@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, StringConstraints, model_validator
 from torch import Tensor
 
-from audioflow.backbones.network import Network, NetworkSettings, fill_random
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill_random
 from audioflow.backbones.transformers_frontends import front_end, longest_s
 from audioflow.backbones.transformers_models import (
     Architecture,
@@ -51,7 +51,7 @@ class HuggingFaceSettings(NetworkSettings):
     weights: WeightsName
     architecture: Architecture | None = None
     config: dict[str, Any] = Field({}, max_length=200)
-    layers: tuple[LayerName, ...] = Field(("embedding",), min_length=1)
+    layers: Annotated[tuple[LayerName, ...], AS_TUPLE] = Field(("embedding",), min_length=1)
     time: Literal["mean", "sequence"] = "mean"
     patch_s: float | None = Field(None, ge=0.05, le=600)
     hop_s: float | None = Field(None, ge=0.01, le=600)

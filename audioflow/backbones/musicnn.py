@@ -4,7 +4,7 @@ Shapes: P patches, T samples of a patch, F frames, K frequency bins, M = 96 mel 
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -20,7 +20,7 @@ from audioflow.backbones.musicnn_networks import (
     renamed_from_tensorflow,
     renamed_from_torch,
 )
-from audioflow.backbones.network import Network, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
 from audioflow.frontend import decibel, mel_filters, power_spectrogram, to_float
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsName
@@ -61,7 +61,7 @@ class MusicnnSettings(NetworkSettings):
     weights: WeightsName = "mtat"
     variant: Variant = "torch"
     middle: Literal[64, 512] = 64
-    layers: tuple[Layer, ...] = Field(("penultimate",), min_length=1)
+    layers: Annotated[tuple[Layer, ...], AS_TUPLE] = Field(("penultimate",), min_length=1)
     hop_s: float | None = Field(None, ge=0.016, le=60)
     short: Short = "pad"
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from audioflow.errors import AudioflowError
@@ -21,6 +21,9 @@ from audioflow.weights import RANDOM, WeightsError, read_tensors
 from audioflow.weights.faults import some
 
 Precision = Literal["float32", "bfloat16", "auto"]
+AS_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+"""For settings that are tuples: where a recipe is checked strictly, they come as lists."""
+
 TINY = 1e-30
 
 

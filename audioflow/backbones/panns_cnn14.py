@@ -6,7 +6,7 @@ Shapes: P patches, T samples of a patch, F frames, K frequency bins, M = 64 mel 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audioflow.backbones.folding import fold, taken_out
-from audioflow.backbones.network import Network, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
 from audioflow.frontend import decibel, mel_filters, power_spectrogram, to_float
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsError, WeightsName
@@ -65,7 +65,7 @@ class PannsSettings(NetworkSettings):
 
     weights: WeightsName = "cnn14"
     sample_rate_hz: Literal[32_000, 16_000, 8000] = 32_000
-    layers: tuple[Layer, ...] = Field(("embedding",), min_length=1)
+    layers: Annotated[tuple[Layer, ...], AS_TUPLE] = Field(("embedding",), min_length=1)
     patch_s: float | None = Field(10.0, ge=SHORTEST_S, le=600)
     hop_s: float = Field(10.0, ge=0.01, le=600)
     short: Short = "pad"

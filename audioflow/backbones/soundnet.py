@@ -9,14 +9,14 @@ Shapes: P patches, T samples of a patch, L steps in time, D width.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from audioflow.backbones.network import Network, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
 from audioflow.frontend import to_float
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsName
@@ -88,7 +88,9 @@ class SoundNetSettings(NetworkSettings):
     """
 
     weights: WeightsName = "sound8"
-    layers: tuple[Layer, ...] = Field(("pool5", "conv6", "conv7"), min_length=1)
+    layers: Annotated[tuple[Layer, ...], AS_TUPLE] = Field(
+        ("pool5", "conv6", "conv7"), min_length=1
+    )
     activation: Literal["pre", "post"] = "pre"
     time: Literal["mean", "max", "sequence"] = "mean"
     scale: float = Field(256.0, gt=0, le=65_536)

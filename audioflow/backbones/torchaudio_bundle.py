@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from torch import Tensor, nn
 from torchaudio import models, pipelines
 
-from audioflow.backbones.network import Network, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
 from audioflow.frontend import to_float
 from audioflow.media.patches import Patching, Short, Tail
 from audioflow.weights import KnownWeights, WeightsName
@@ -58,7 +58,7 @@ class TorchaudioSettings(NetworkSettings):
 
     bundle: str = _DEFAULT
     weights: WeightsName = _DEFAULT
-    layers: tuple[LayerName, ...] = Field(("embedding",), min_length=1)
+    layers: Annotated[tuple[LayerName, ...], AS_TUPLE] = Field(("embedding",), min_length=1)
     time: Literal["mean", "sequence"] = "mean"
     patch_s: float = Field(10.0, ge=0.05, le=600)
     hop_s: float | None = Field(None, ge=0.01, le=600)

@@ -17,7 +17,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 from torch import Tensor, nn
 from torchvision import models
 
-from audioflow.backbones.network import NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, NetworkSettings, fill
 from audioflow.registry import nearest
 from audioflow.weights import RANDOM, KnownWeights, WeightsName
 
@@ -114,7 +114,7 @@ class TorchvisionSettings(NetworkSettings):
     model: str
     weights: WeightsName
     preset: str = ""
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("embedding",)
+    layers: Annotated[tuple[Layer, ...], AS_TUPLE] = Field(("embedding",), min_length=1)
 
     @field_validator("layers")
     @classmethod

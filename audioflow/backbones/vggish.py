@@ -7,7 +7,7 @@ Shapes: P patches, T samples of a patch, F = 96 frames, M = 64 mel bands, D widt
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from audioflow.backbones.network import Network, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
 from audioflow.backbones.vggish_post import Post, Postprocess
 from audioflow.frontend import to_float
 from audioflow.frontend.logmel import VGGISH, log_mel
@@ -69,7 +69,7 @@ class VGGishSettings(NetworkSettings):
     """
 
     weights: WeightsName = "torchvggish"
-    layers: tuple[Layer, ...] = Field(("embedding",), min_length=1)
+    layers: Annotated[tuple[Layer, ...], AS_TUPLE] = Field(("embedding",), min_length=1)
     final_relu: bool = True
     postprocess: Postprocess = "none"
     pca: WeightsName | None = None

@@ -6,14 +6,14 @@ every sample is heard. Shapes: P patches, T samples, F frames, M mel bands.
 """
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from audioflow.backbones.network import Network, NetworkSettings
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings
 from audioflow.backbones.tflite import TFLite
 from audioflow.backbones.yamnet_network import NUM_CLASSES, WIDTH, filled
 from audioflow.frontend import to_float
@@ -48,7 +48,7 @@ class YAMNetSettings(NetworkSettings):
 
     weights: WeightsName = "yamnet"
     engine: Literal["torch", "litert"] = "torch"
-    layers: tuple[Layer, ...] = Field(("embedding",), min_length=1)
+    layers: Annotated[tuple[Layer, ...], AS_TUPLE] = Field(("embedding",), min_length=1)
     hop_s: float = Field(0.48, ge=0.01, le=60)
     short: Short = "pad"
 

@@ -8,15 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from audioflow.backbones.ready import made_ready
 from audioflow.engine.embed_actor import BackboneSpec
 from audioflow.engine.embed_work import Work
 from audioflow.engine.run import Run
 from audioflow.manifest import CROSS_VALIDATED
 from audioflow.media.augment import REVISION
 from audioflow.media.patches import Patching
+from audioflow.places import input_url
 from audioflow.recipe import BackboneChoice, EmbedSection
 from audioflow.shards import Shard, base_name, made_with, plan_shards, retry_name, retry_number
 from audioflow.tables import SCHEMA_VERSION, Header, Receipt, Table, fingerprint
+from audioflow.weights import WeightsError
 
 SYSTEMIC = frozenset(("permission", "not_found", "network", "out_of_memory"))
 """Errors that say nothing about a clip when every clip has them."""
@@ -85,6 +88,22 @@ def table_plan(
     key = fingerprint(settings)
     names = tuple(shard.name(key) for shard in shards)
     return TablePlan(spec, choice, settings, key, names, manifest)
+
+
+def check_weights(run: Run) -> None:
+    """Raise `WeightsError`, before anything is done, for all weights that are not to be had."""
+    section = run.recipe.embed
+    faults: list[WeightsError] = []
+    for name, choice in section.backbones.items() if section else ():
+        try:
+            made_ready(choice.name or name, choice.options, run.storage, input_url)
+        except WeightsError as error:
+            faults.append(type(error)(f"embed.backbones.{name}.{error}"))
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        lines = "\n".join(f"  - {fault}" for fault in faults)
+        raise WeightsError(f"{len(faults)} backbones lack their weights\n{lines}")
 
 
 def _settings(spec: BackboneSpec, section: EmbedSection) -> dict[str, Any]:

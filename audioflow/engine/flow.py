@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from audioflow.engine.embed import embed
+from audioflow.engine.embed_plan import check_weights
 from audioflow.engine.fuse import fuse_systems
 from audioflow.engine.manifest import make_manifest
 from audioflow.engine.report import make_report
@@ -22,8 +23,13 @@ JOB_FUNCTIONS: dict[str, Callable[[Run], Any]] = {
 
 
 def run_job(job: str, run: Run) -> None:
-    """Do one job, or with `run` every job the recipe has a section for; closes the session."""
+    """Do one job, or with `run` every job the recipe has a section for; closes the session.
+
+    Weights that are not to be had are told before the first of them starts.
+    """
     jobs = run.recipe.sections if job == "run" else (job,)
+    if "embed" in jobs:
+        check_weights(run)
     with run.session:
         for name in jobs:
             JOB_FUNCTIONS[name](run)

@@ -133,6 +133,9 @@ def _configure_data() -> None:
     warnings.filterwarnings("ignore", message=".*ray_remote_args.*deprecated")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if handler.name == "console":  # what it would say is raised, and stands in Ray's log folder
+            handler.setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """What every registered backbone promises, run over all of them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +214,15 @@ def test_options_of_plain_values_make_the_same_backbone(name, options):
     dumped = BACKBONES.load(name).Settings(**options(name)).model_dump(mode="json")
     one, other = BACKBONES.build(name, options(name)), BACKBONES.build(name, dumped)
     assert (one.input, dict(one.layers)) == (other.input, dict(other.layers))
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_options_are_accepted_as_a_recipe_gives_them(name, options):
+    """Strictly, from JSON: a list for a tuple, and nothing that would have to be converted."""
+    settings = BACKBONES.load(name).Settings
+    given = settings(**options(name))
+    dumped = json.dumps(given.model_dump(mode="json"))
+    assert settings.model_validate_json(dumped, strict=True) == given
 
 
 def test_clips_come_out_in_order(backbone):

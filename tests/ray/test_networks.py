@@ -11,13 +11,14 @@ from safetensors.numpy import save_file
 from audioflow.backbones.ready import made_ready
 from audioflow.engine.embed import embed
 from audioflow.engine.embed_plan import embed_shards, table_plan
+from audioflow.engine.flow import run_job
 from audioflow.engine.report import make_report
 from audioflow.engine.run import Run
 from audioflow.engine.score import score
 from audioflow.engine.train import train
 from audioflow.errors import InputError
 from audioflow.storage import local_path
-from audioflow.weights import WeightsError
+from audioflow.weights import UnknownWeights, WeightsError
 
 RANDOM = {"weights": "random", "batch_size": 8}
 NETWORKS = {
@@ -98,10 +99,16 @@ def test_weights_count_by_what_is_in_them(make_run, tmp_path) -> None:
 
 
 def test_weights_that_are_not_there_are_told_before_anything_starts(make_run) -> None:
-    run = make_run(sections=sections({"vggish": {}}))
-    with pytest.raises(WeightsError, match="audioflow weights fetch vggish/"):
-        embed(run)
-    assert not [event for event in run.listener if event.job == "embed"]
+    run = make_run(sections=sections({"vggish": {}, "speech": {"name": "openl3"}, "acoustic": {}}))
+    with pytest.raises(WeightsError) as caught:
+        run_job("run", run)
+    assert "2 backbones lack their weights" in str(caught.value)
+    assert "embed.backbones.vggish.weights: torchvggish" in str(caught.value)
+    assert "`audioflow weights fetch openl3/mel256_music`" in str(caught.value)
+    assert not run.listener
+    run = make_run(sections=sections({"vggish": {"weights": "torchvgish"}}))
+    with pytest.raises(UnknownWeights, match="did you mean 'torchvggish'"):
+        run_job("embed", run)
 
 
 def test_weights_of_another_network_end_the_job_with_what_differs(make_run, tmp_path) -> None:
