@@ -75,13 +75,14 @@ class _Handler(BaseHTTPRequestHandler):
         sent = content[: len(content) // 2] if fault == "drop" else content
         try:
             for at in range(0, len(sent), 2**16):
-                self.wfile.write(sent[at : at + 2**16])
+                piece = sent[at : at + 2**16]
+                server.sent_bytes += len(piece)  # before whoever gets the last one looks
+                self.wfile.write(piece)
                 if fault == "slow":
                     time.sleep(0.05)
             self.wfile.flush()
         except OSError:
             return
-        server.sent_bytes += len(sent)
         if fault == "drop":
             time.sleep(0.05)  # what was written must arrive before the reset
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
