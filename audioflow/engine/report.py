@@ -28,7 +28,7 @@ from audioflow.scores import score_matrix
 from audioflow.tables import Header, Table, fingerprint, package_versions
 
 JOB = "report"
-REVISION = 1
+REVISION = 2
 MOST_FAILURES = 1000
 
 

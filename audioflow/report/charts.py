@@ -100,7 +100,7 @@ def _best(run: Training, values: Sequence[float], css: str, name: str) -> list[M
     for epoch, value in zip(run.epochs, values, strict=True):
         if epoch.epoch == run.best_epoch and math.isfinite(value):
             fold = f" of fold {run.fold}" if run.fold else ""
-            text = f"best epoch{fold}: {epoch.epoch}, {name} {decimal(value, 3)}"
+            text = f"epoch kept{fold}: {epoch.epoch}, {name} {decimal(value, 3)}"
             return [Mark(float(epoch.epoch), value, css, text)]
     return []
 
@@ -111,12 +111,15 @@ def training_facts(training: Sequence[Training]) -> str:
         return ""
     first = training[0]
     best = sorted(run.best_epoch for run in training)
-    by = metric_name(first.best_metric.removeprefix("val_"))
+    last = first.best_metric == "last"
+    by = f", chosen by {metric_name(first.best_metric.removeprefix('val_'))}"
     if len(training) > 1:
         span = f"{best[0]} to {best[-1]}" if best[0] != best[-1] else str(best[0])
-        facts = [plural(len(training), "fold"), f"best epochs {span}, chosen by {by}"]
+        chosen = f"the last epoch kept, {span}" if last else f"best epochs {span}{by}"
+        facts = [plural(len(training), "fold"), chosen]
     elif first.epochs:
-        facts = [f"best epoch {best[0]} of {first.epochs[-1].epoch}, chosen by {by}"]
+        of = f"{best[0]} of {first.epochs[-1].epoch}"
+        facts = [f"the last epoch kept, {of}" if last else f"best epoch {of}{by}"]
     else:
         facts = ["fitted in one go, without epochs"]
     if first.num_parameters:

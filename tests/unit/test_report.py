@@ -371,6 +371,17 @@ def test_a_single_system_without_val_split_or_failures() -> None:
     assert found["gains"] == found["availability"] == []
 
 
+def test_a_system_whose_last_epoch_was_kept_says_so() -> None:
+    one = replace(make_training("1"), best_metric="last")
+    folds = tuple(replace(one, fold=str(fold)) for fold in range(1, 6))
+    page = page_of(build_text(make_data(make_system("audio", training=folds)), num_bootstrap=20))
+    assert "5 folds · the last epoch kept, 4" in page.text
+    alone = replace(one, fold="")
+    page = page_of(build_text(make_data(make_system("audio", training=(alone,))), num_bootstrap=20))
+    assert "the last epoch kept, 4 of " in page.text
+    assert "chosen by" not in page.text
+
+
 def test_a_cross_validated_system_says_so_and_overlays_its_folds() -> None:
     folds = tuple(make_training(str(fold)) for fold in range(1, 6))
     files = build_text(make_data(make_system("audio", training=folds)), num_bootstrap=20)
