@@ -27,7 +27,7 @@ demo: $(READY)
 # Those without Ray side by side, one thread each; those with Ray after them, one by one.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
-	$(BIN)/python -m pytest tests/ray tests/e2e
+	$(BIN)/python -m pytest tests/e2e tests/ray
 
 # What takes minutes: recordings of three hours in every format, a million clips.
 slow: $(READY)

@@ -74,10 +74,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One cluster for the session; it is ended by its own process group, never by name."""
     place = Place(tmp_path_factory.mktemp("home"))
     folder = Path(tempfile.mkdtemp(prefix="af-"))  # short: Ray's sockets lie in it
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     command = [
         *(BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"),
         *(f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"),
+        f"--dashboard-agent-listen-port={agent}",  # another Ray may have the usual one
     ]
     log = (folder / "start.log").open("w")
     process = subprocess.Popen(
