@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from audioflow.backbones.base import Input
 from audioflow.backbones.ready import Ready, made_ready
@@ -28,7 +26,6 @@ from audioflow.media.packing import (
     unpack_sound,
 )
 from audioflow.media.patches import Patching, Stretch
-from audioflow.media.resampling import FULL_SCALE, int16
 from audioflow.places import input_url
 from audioflow.recipe_augment import AugmentSection
 from audioflow.storage import Folder
@@ -168,10 +165,7 @@ class EmbedShard:
         samples = stretch.samples[stretch.done_to - stretch.first :]
         if not samples.size:
             return
-        steps = int16(samples) if source.exact else samples
         for variant in range(1, section.variants + 1):
-            changed: NDArray[Any] = augmented(steps, rate, section, clip_id, variant)
-            if source.exact:
-                changed = changed.astype(np.float32) / FULL_SCALE
+            changed = augmented(samples, rate, section, clip_id, variant)
             offset_s = window.begins_s + stretch.done_to / rate
             yield Heard(window.clip, Stretch(changed), variant, offset_s)

@@ -55,6 +55,19 @@ def test_the_same_clip_and_number_give_the_same_samples() -> None:
     np.testing.assert_array_equal(first, again)
 
 
+def test_exact_samples_get_the_same_variants_without_their_rounding() -> None:
+    samples, settings = noise(), section(**ALWAYS)
+    exact = samples.astype(np.float32) / np.float32(32_767)
+    for variant in range(1, 5):
+        found = augmented(exact, RATE, settings, "a", variant)
+        steps = augmented(samples, RATE, settings, "a", variant)
+        assert found.dtype == np.float32
+        assert np.abs(found).max() <= 1
+        assert np.abs(found * 32_767 - steps).max() < 0.6, "half a step, and float32"
+        assert np.abs(found * 32_767 - steps).max() > 0.1, "they are not rounded"
+    assert np.array_equal(augmented(exact, RATE, settings, "a", 0), exact)
+
+
 def test_other_processes_give_the_same_samples() -> None:
     code = (
         "import hashlib, sys\n"
@@ -281,7 +294,10 @@ def test_a_variant_that_does_not_exist_is_refused(variant: int) -> None:
 @pytest.mark.parametrize(
     ("samples", "told"),
     [
-        (np.zeros(9, np.float32), r"samples are float32 of shape \(9,\); allowed: int16"),
+        (
+            np.zeros(9, np.float64),
+            r"samples are float64 of shape \(9,\); allowed: int16 or float32",
+        ),
         (np.zeros((2, 9), np.int16), r"samples are int16 of shape \(2, 9\); allowed: int16"),
     ],
 )

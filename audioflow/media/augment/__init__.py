@@ -30,6 +30,7 @@ from audioflow.media.augment.effects import (
 )
 from audioflow.media.augment.noise import Noise
 from audioflow.media.augment.stretch import Pitch, Stretch
+from audioflow.media.resampling import FULL_SCALE
 from audioflow.recipe_augment import EFFECTS, AugmentSection
 
 REVISION = 1
@@ -54,29 +55,34 @@ _CLASSES: Mapping[str, _Drawable] = {
 
 
 def augmented(
-    samples: NDArray[np.int16],
+    samples: NDArray[Any],
     sample_rate_hz: int,
     section: AugmentSection,
     clip_id: str,
     variant: int,
-) -> NDArray[np.int16]:
-    """Variant 1, 2, ... of a clip: int16 mono (N,) -> int16 mono, not always as long.
+) -> NDArray[Any]:
+    """Variant 1, 2, ... of a clip: mono (N,), int16 or float32 in [-1, 1] -> the same kind of
+    samples, not always as many.
 
     Variant 0, and one for which no effect was drawn, is `samples` itself. What is too loud is
     clipped; a clip of silence stays one. Raises ValueError for a variant that the settings do not
     have, and for samples of another type or shape.
     """
     effects = draw(section, clip_id, variant)
-    if samples.dtype != np.int16 or samples.ndim != 1:
+    exact = samples.dtype == np.float32
+    if not (exact or samples.dtype == np.int16) or samples.ndim != 1:
         raise ValueError(
-            f"samples are {samples.dtype} of shape {samples.shape}; allowed: int16 of shape (N,)"
+            f"samples are {samples.dtype} of shape {samples.shape}; "
+            "allowed: int16 or float32 of shape (N,)"
         )
     if not effects or not samples.size:
         return samples
-    waveform = samples.astype(np.float64)
+    waveform = samples.astype(np.float64) * (FULL_SCALE if exact else 1.0)
     recorded_rms = float(np.sqrt(np.mean(np.square(waveform))))
     for effect in effects.values():
         waveform = effect.apply(Sound(waveform, sample_rate_hz, recorded_rms))
+    if exact:
+        return np.clip(waveform / FULL_SCALE, -1.0, 1.0).astype(np.float32)
     return _to_int16(waveform)
 
 
