@@ -39,7 +39,7 @@ class Ready:
         Settings that only change the speed are not among them.
         """
         without: frozenset[str] = getattr(type(self.given), "WITHOUT_EFFECT", frozenset())
-        found = self.given.model_dump(mode="json", exclude=set(without | self.weights.keys()))
+        found = self.given.model_dump(mode="json", exclude=set(without))
         if self.trained:
             found.pop("seed", None)
         return found | self.hashes
