@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from audioflow.backbones.folding import taken_out
-from audioflow.backbones.l3 import L3, kapre_0_1_mel, normed, relative_db, renamed
+from audioflow.backbones.l3 import L3, kapre_0_1_mel, normed, patching, relative_db, renamed
 from audioflow.backbones.network import Network, NetworkSettings, fill
 from audioflow.frontend import to_float
 from audioflow.media.patches import Patching, Short
@@ -66,16 +66,7 @@ class EdgeL3:
     @property
     def input(self) -> Patching:
         settings = self._settings
-        lead_s = 0.5 if settings.centre else 0.0
-        return Patching(
-            SAMPLE_RATE_HZ,
-            1.0,
-            settings.hop_s,
-            settings.short,
-            lead_s=lead_s,
-            tail="pad",
-            exact=True,
-        )
+        return patching(SAMPLE_RATE_HZ, settings.hop_s, settings.short, centre=settings.centre)
 
     @property
     def layers(self) -> Mapping[str, int]:

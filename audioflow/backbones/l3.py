@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from audioflow.backbones.folding import fold
 from audioflow.frontend import decibel, mel_filters, power_spectrogram
+from audioflow.media.patches import Patching, Short
 
 KERAS_EPSILON = 1e-3
 DYNAMIC_RANGE_DB = 80.0
@@ -70,6 +71,13 @@ def _convolution(number: int) -> str:
 def _norm(number: int) -> str:
     """Of what comes out of a convolution."""
     return f"batch_normalization_{number + 1}"
+
+
+def patching(rate_hz: int, hop_s: float, short: Short, *, centre: bool) -> Patching:
+    """Windows of 1 s whose middle lies at multiples of the hop (`centre`), or whose begin does;
+    silence fills the last one, so that every sample is heard."""
+    lead_s = 0.5 if centre else 0.0
+    return Patching(rate_hz, 1.0, hop_s, short, lead_s=lead_s, tail="pad", exact=True)
 
 
 def kapre_0_1_mel(waveform_PT: Tensor, n_fft: int, hop: int, rate_hz: int, bands: int) -> Tensor:

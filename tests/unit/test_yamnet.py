@@ -174,13 +174,9 @@ def test_layers_are_those_asked_for():
 
 
 @pytest.fixture(scope="module")
-def real():
+def real(shared_data):
     pytest.importorskip("ai_edge_litert")
-    from tests.conftest import SHARED_DATA
-
-    path = SHARED_DATA / "weights" / "yamnet_spectra_in.tflite"
-    if not path.exists():
-        pytest.skip(f"real weights are not at {path}")
+    path = shared_data / "weights" / "yamnet_spectra_in.tflite"
     return str(path)
 
 
