@@ -4,7 +4,10 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 from fsspec.callbacks import Callback
@@ -20,6 +23,9 @@ from audioflow.stores import (
     local_path,
     refuse_option,
 )
+
+_AHEAD = 4
+"""Recordings of a shard that are downloaded at once; together they are no larger than it is."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -41,6 +47,54 @@ def local_copy(
     with _temporary(suffix) as path:
         _fetch(url, path, options, retrying)
         yield path
+
+
+Copy = Callable[[], AbstractContextManager[str]]
+
+
+@contextlib.contextmanager
+def copies_ahead(
+    urls: Sequence[str], options: StorageOptions = NO_OPTIONS, retrying: Retrying = MEDIA
+) -> Iterator[Copy]:
+    """A function that gives `local_copy` of one url after the other; the next few are downloaded
+    meanwhile, for a store takes longer to answer than to send.
+
+    It raises what `local_copy` raises. What was downloaded in vain is removed at the end.
+    """
+    if all(map(is_local, urls)):
+        left = iter(urls)
+        yield lambda: local_copy(next(left), options, retrying)
+        return
+
+    def download(url: str) -> tuple[contextlib.ExitStack, str]:
+        with contextlib.ExitStack() as stack:
+            path = stack.enter_context(local_copy(url, options, retrying))
+            return stack.pop_all(), path
+
+    todo, coming = deque(urls), deque[Future[tuple[contextlib.ExitStack, str]]]()
+
+    @contextlib.contextmanager
+    def following() -> Iterator[str]:
+        order()
+        stack, path = coming.popleft().result()
+        with stack:
+            order()
+            yield path
+
+    def order() -> None:
+        while todo and len(coming) < _AHEAD:
+            coming.append(pool.submit(download, todo.popleft()))
+
+    with ThreadPoolExecutor(_AHEAD, "download") as pool:
+        try:
+            yield following
+        finally:
+            todo.clear()
+            for future in coming:
+                future.cancel()
+            for future in coming:
+                if not future.cancelled() and future.exception() is None:
+                    future.result()[0].close()
 
 
 @contextlib.contextmanager
@@ -101,7 +155,7 @@ def _no_room(error: OSError) -> StorageError:
         folder = tempfile.gettempdir()
     return StorageError(
         f"no recording can be downloaded to {folder}: {cause(error)}; make room there, or set "
-        "TMPDIR to a folder with room for one recording per decode task, on every node"
+        "TMPDIR to a folder with room for a few recordings per worker, on every node"
     )
 
 

@@ -13,10 +13,21 @@ RECEIPTS = "_shards"
 
 
 def parquet_bytes(rows: pa.Table) -> bytes:
-    """The rows as one Parquet file; equal rows give equal bytes."""
+    """The rows as one Parquet file; equal rows give equal bytes.
+
+    Numbers are no words: as a dictionary, embeddings would be larger and slower to read.
+    """
     sink = io.BytesIO()
-    pq.write_table(rows, sink, compression="zstd")
+    pq.write_table(rows, sink, compression="zstd", use_dictionary=_words(rows.schema) or False)
     return sink.getvalue()
+
+
+def _words(schema: pa.Schema) -> list[str]:
+    """Where text lies in files of this schema, as Parquet calls its columns."""
+    found = [field.name for field in schema if pa.types.is_string(field.type)]
+    lists = [field for field in schema if pa.types.is_list(field.type)]
+    texts = [field.name for field in lists if pa.types.is_string(field.type.value_type)]
+    return found + [f"{name}.list.element" for name in texts]
 
 
 def read_parquet(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 from audioflow.tables import fingerprint
 
+BYTES_PER_SHARD = 64 * 2**20
+"""Media in a shard, unless one recording is larger: else a shard of long recordings would keep one
+worker busy for an hour, and the others would wait."""
+
 _HASH_BITS = 64
 _KEYED = ("clip_id", "start_s", "duration_s", "size_bytes", "version")
 _RETRIED = "-r"
@@ -76,7 +80,8 @@ def retry_number(name: str) -> int:
 def plan_shards(
     manifest: pa.Table, clips_per_shard: int, augmented: Sequence[bool] | None = None
 ) -> list[Shard]:
-    """The manifest in shards of at most `clips_per_shard` clips, unless one recording has more.
+    """The manifest in shards of at most `clips_per_shard` clips and `BYTES_PER_SHARD`, unless one
+    recording has more.
 
     Every shard holds a mix of classes; the clips of one recording stay together, so that it is
     decoded once. `augmented` says of which clips there are variants.
@@ -85,13 +90,35 @@ def plan_shards(
         return []
     keys = _clip_keys(manifest, augmented)
     recordings, hashes = _recordings(manifest)
-    sizes = np.array([len(rows) for rows in recordings])
+    clips = np.array([len(rows) for rows in recordings])
+    known = manifest["size_bytes"].to_pylist()
+    size_bytes = np.array([known[rows[0]] or 0 for rows in recordings])
+    bounds = [(clips, clips_per_shard), (size_bytes, BYTES_PER_SHARD)]
     shards = []
-    for low, high, part in _parts(hashes, sizes, clips_per_shard):
+    for low, high, part in _parts(hashes, bounds):
         indices = np.concatenate([recordings[place] for place in range(low, high)])
         chosen = tuple(keys[index] for index in indices)
         shards.append(Shard(part, chosen, indices.astype(np.int64), manifest))
     return shards
+
+
+def gathered(shards: Sequence[Shard], most: int) -> Iterator[tuple[Shard, list[Shard]]]:
+    """Shards in a row that lie in one part of the space as one of `most` clips or fewer, and beside
+    it those that it is made of; for what takes little time per clip. As stable as they are.
+    """
+    todo = [(list(shards), 0)]
+    while todo:
+        group, depth = todo.pop()
+        if len(group) == 1:
+            yield group[0], group
+            continue
+        if sum(map(len, group)) > most:
+            halves = [[s for s in group if s.part[depth] == bit] for bit in "10"]
+            todo += [(half, depth + 1) for half in halves if half]
+            continue
+        keys = tuple(key for shard in group for key in shard.clip_keys)
+        indices = np.concatenate([shard.indices for shard in group])
+        yield Shard(group[0].part[:depth], keys, indices, group[0].manifest), group
 
 
 def _clip_keys(manifest: pa.Table, augmented: Sequence[bool] | None) -> list[str]:
@@ -124,16 +151,20 @@ def _hash(clip_id: str) -> int:
 
 
 def _parts(
-    hashes: NDArray[np.uint64], sizes: NDArray[np.int64], most: int
+    hashes: NDArray[np.uint64], bounds: Sequence[tuple[NDArray[np.int64], int]]
 ) -> Iterator[tuple[int, int, str]]:
-    """Ranges of recordings, in order, that make a shard each, and the bits that they share."""
-    clips = np.concatenate([[0], np.cumsum(sizes)])
+    """Ranges of recordings, in order, that make a shard each, and the bits that they share.
+
+    bounds: of something that recordings have, how much a shard may hold.
+    """
+    sums = [(np.concatenate([[0], np.cumsum(sizes)]), most) for sizes, most in bounds]
     todo = [(0, len(hashes), "")]
     while todo:
         low, high, part = todo.pop()
         if low == high:
             continue
-        if clips[high] - clips[low] <= most or high - low == 1 or len(part) == _HASH_BITS:
+        fits = all(summed[high] - summed[low] <= most for summed, most in sums)
+        if fits or high - low == 1 or len(part) == _HASH_BITS:
             yield low, high, part
             continue
         middle = int(part + "1", 2) << (_HASH_BITS - len(part) - 1)

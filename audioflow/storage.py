@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from audioflow.downloads import local_copy  # noqa: F401  (who handles files finds all of it here)
+from audioflow.downloads import (  # noqa: F401  (who handles files finds all of it here)
+    copies_ahead,
+    local_copy,
+)
 from audioflow.errors import AudioflowError, InputError, StorageError
 from audioflow.redaction import masked
 from audioflow.retries import (  # noqa: F401  (the same)

@@ -5,6 +5,8 @@ child that died is there in a fraction of a second. One caller uses one child, o
 time. The child ends when its parent does, even when that is killed while the child is busy.
 """
 
+import contextlib
+import fcntl
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
@@ -20,15 +22,18 @@ from audioflow.media.spans import Span
 
 _START_LIMIT_S = 120.0
 _END_LIMIT_S = 5.0
+_PIPE_BYTES = 2**20
+"""Room for what most recordings give, so that the child need not wait for its parent to read."""
 _CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A child, the pipe to it, and a pipe whose only use is that the child sees it close."""
+    """A child, the pipes to and from it, and one whose only use is that the child sees it close."""
 
     process: BaseProcess
-    pipe: Connection
+    tasks: Connection
+    results: Connection
     lifeline: Connection
 
 
@@ -99,12 +104,12 @@ class DecoderChild:
             self.warm()
             assert self._running
             try:
-                self._running.pipe.send((task, args))
+                self._running.tasks.send((task, args))
                 self._hear()
             except _CLOSED:
                 died_of = self._bury()
             else:
-                return self._running.pipe
+                return self._running.results
         raise RuntimeError(f"the decoder child died of {died_of} before it took a task")
 
     def warm(self) -> None:
@@ -123,9 +128,9 @@ class DecoderChild:
         """Wait for the child's word that it is ready, or that it took a task."""
         assert self._running
         try:
-            if not self._running.pipe.poll(_START_LIMIT_S):
+            if not self._running.results.poll(_START_LIMIT_S):
                 raise RuntimeError(f"the decoder child gave no sign for {_START_LIMIT_S:g} s")
-            self._running.pipe.recv()
+            self._running.results.recv()
         except _CLOSED:
             raise
         except BaseException:
@@ -143,7 +148,8 @@ class DecoderChild:
         assert self._running
         running, self._running = self._running, None
         running.process.join(_END_LIMIT_S)
-        running.pipe.close()
+        running.tasks.close()
+        running.results.close()
         running.lifeline.close()
         exit_code = running.process.exitcode or 0
         if exit_code == -signal.SIGKILL:
@@ -159,12 +165,16 @@ class DecoderChild:
 def _start(memory_gb: float) -> _Running:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["audioflow.media.pyav", "decord"])
-    pipe, child_pipe = context.Pipe()
+    results, child_results = context.Pipe(duplex=False)
+    child_tasks, tasks = context.Pipe(duplex=False)
+    for pipe in (results, child_tasks):
+        with contextlib.suppress(OSError):  # where the system allows less, it takes more turns
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     child_lifeline, lifeline = context.Pipe(duplex=False)
     process = context.Process(
-        target=serve, args=(child_pipe, child_lifeline, memory_gb), daemon=True
+        target=serve, args=(child_tasks, child_results, child_lifeline, memory_gb), daemon=True
     )
     process.start()
-    child_pipe.close()
-    child_lifeline.close()
-    return _Running(process, pipe, lifeline)
+    for pipe in (child_tasks, child_results, child_lifeline):
+        pipe.close()
+    return _Running(process, tasks, results, lifeline)

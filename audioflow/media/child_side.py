@@ -15,6 +15,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
+from audioflow.media.memory import keep_freed_memory
 from audioflow.media.parts import Decoder, Part, Wanted
 from audioflow.media.spans import Span
 
@@ -37,19 +38,19 @@ def _decoder(entry: str) -> Decoder:
     return decoder
 
 
-def serve(pipe: Connection, lifeline: Connection, memory_gb: float) -> None:
+def serve(tasks: Connection, results: Connection, lifeline: Connection, memory_gb: float) -> None:
     """Do one task after the other until the parent is gone."""
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     _prepare(memory_gb)
-    pipe.send(None)
+    results.send(None)
     while True:
         try:
-            task = pipe.recv_bytes()
+            task = tasks.recv_bytes()
         except EOFError:
             return
-        pipe.send(None)
+        results.send(None)
         for message in _answers(task):
-            pipe.send_bytes(message)
+            results.send_bytes(message)
 
 
 def _end_with_parent(lifeline: Connection) -> None:
@@ -66,6 +67,7 @@ def _prepare(memory_gb: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     import av.logging
     import decord
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import av.error
 from av.container import InputContainer
+from av.stream import Discard
 
 from audioflow.errors import MediaError
 from audioflow.media.references import external_reference
@@ -105,8 +106,11 @@ def _open_error(error: Exception, head: bytes) -> MediaError:
 def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
     """The packets of one track in file order, then an empty one to drain its decoder.
 
-    Damage in the container is passed over, as long as packets follow it.
+    Damage in the container is passed over, as long as packets follow it. Those of other tracks are
+    not even read, where the format allows it.
     """
+    for other in container.streams:
+        other.discard = Discard.default if other.index == stream.index else Discard.all
     in_vain = 0
     while True:
         try:

@@ -20,7 +20,7 @@ def layout(frame: AudioFrame) -> tuple[int, str, int]:
 
 def mono(frames: Sequence[AudioFrame]) -> NDArray[np.float32]:
     """Frames of one layout -> mono float32 (N,). Integer formats are scaled to [-1, 1]."""
-    joined = np.concatenate([_channels(frame) for frame in frames], axis=1)
+    joined = _channels(frames)
     kind = joined.dtype
     with np.errstate(over="ignore", invalid="ignore"):  # float files may hold NaN, Inf or 1e300
         floats = joined.astype(np.float32)
@@ -32,13 +32,17 @@ def mono(frames: Sequence[AudioFrame]) -> NDArray[np.float32]:
     return mixed
 
 
-def _channels(frame: AudioFrame) -> NDArray[Any]:
-    """The samples (C, N) of a frame. PyAV's own `to_ndarray` crashes on 8 and more planes: it takes
+def _channels(frames: Sequence[AudioFrame]) -> NDArray[Any]:
+    """The samples (C, N) of frames. PyAV's own `to_ndarray` crashes on 8 and more planes: it takes
     what follows the list of planes for more of them (seen in PyAV 18.1)."""
-    count = frame.layout.nb_channels
-    dtype = _DTYPES[frame.format.packed.name]
-    if frame.format.is_packed:
-        packed = np.frombuffer(memoryview(frame.planes[0]), dtype)
-        return packed[: frame.samples * count].reshape(-1, count).T
-    planes = [np.frombuffer(memoryview(plane), dtype) for plane in frame.planes[:count]]
-    return np.stack([plane[: frame.samples] for plane in planes])
+    count = frames[0].layout.nb_channels
+    dtype = _DTYPES[frames[0].format.packed.name]
+    if frames[0].format.is_packed:
+        parts = [np.frombuffer(memoryview(f.planes[0]), dtype)[: f.samples * count] for f in frames]
+        return np.concatenate(parts).reshape(-1, count).T
+    planes = [(frame.planes, frame.samples) for frame in frames]
+    channels = [
+        np.concatenate([np.frombuffer(memoryview(p[place]), dtype)[:n] for p, n in planes])
+        for place in range(count)
+    ]
+    return np.stack(channels) if count > 1 else channels[0][None]

@@ -89,7 +89,9 @@ def test_decoders_agree_on_every_format(tmp_path, decoder, name):
     assert found.coverage == usual.coverage == 1.0
     for wanted_rate in wanted.sample_rates_hz:
         one, other = usual.waveforms[wanted_rate], found.waveforms[wanted_rate]
-        assert len(one) == pytest.approx(len(other), abs=0.01 * wanted_rate)
+        # What fills up the last AAC frame of an mp4 is left out by FFmpeg 9, and by none before.
+        filling = 1024 * wanted_rate / rate if codec == "aac" else 0
+        assert len(one) == pytest.approx(len(other), abs=max(0.01 * wanted_rate, filling))
         both = min(len(one), len(other))
         assert np.corrcoef(one[:both], other[:both])[0, 1] > 0.999
 

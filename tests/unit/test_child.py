@@ -297,7 +297,7 @@ def test_ctrl_c_in_the_caller_leaves_no_answer_for_the_next_call(child, monkeypa
             raise KeyboardInterrupt
         return True
 
-    monkeypatch.setattr(child._running.pipe, "poll", interrupt, raising=False)
+    monkeypatch.setattr(child._running.results, "poll", interrupt, raising=False)
     with pytest.raises(KeyboardInterrupt):
         call(child, tasks.answer_with, 5, limit_s=17)
     assert gone(pid)

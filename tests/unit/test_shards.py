@@ -7,7 +7,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from audioflow.shards import base_name, made_with, plan_shards, retry_name, retry_number
+from audioflow.shards import base_name, gathered, made_with, plan_shards, retry_name, retry_number
 from audioflow.tables import MANIFEST_SCHEMA
 
 
@@ -48,6 +48,32 @@ def test_every_clip_is_in_one_shard_that_is_not_too_large(clips_per_shard: int) 
     assert all(0 < len(shard) <= clips_per_shard for shard in found)
     assert len(found) <= 100 / clips_per_shard * 2.5 + 1
     assert len({shard.part for shard in plan_shards(table, clips_per_shard)}) == len(found)
+
+
+def test_long_recordings_are_spread_over_shards() -> None:
+    table = manifest(8, clips_each=3)
+    large = pa.array([40 * 2**20] * table.num_rows, pa.int64())
+    place = table.column_names.index("size_bytes")
+    found = ids(table.set_column(place, "size_bytes", large), 100)
+    assert [len(shard) for shard in found] == [3] * 8, "not even two of 40 MB fit"
+    unknown = pa.nulls(table.num_rows, pa.int64())
+    assert len(ids(table.set_column(place, "size_bytes", unknown), 100)) == 1
+
+
+@pytest.mark.parametrize("most", [1, 8, 20, 64, 1000])
+def test_shards_are_gathered_by_the_parts_they_lie_in(most: int) -> None:
+    shards = plan_shards(manifest(100, clips_each=2), 6)
+    found = list(gathered(shards, most))
+    assert [one for _, group in found for one in group] == shards
+    for large, group in found:
+        assert len(large) == sum(map(len, group))
+        assert len(large) <= most or len(group) == 1
+        assert all(one.part.startswith(large.part) for one in group)
+        rows = [clip for one in group for clip in one.rows["clip_id"].to_pylist()]
+        assert large.rows["clip_id"].to_pylist() == rows
+    names = {large.name("5e77139") for large, _ in found}
+    assert len(names) == len(found)
+    assert len(found) == {1: len(shards), 1000: 1}.get(most, len(found))
 
 
 def test_the_plan_is_the_same_whatever_the_order_of_recordings() -> None:

@@ -18,7 +18,7 @@ from audioflow.datasets import READERS
 from audioflow.errors import InputError, MediaError, StorageError
 from audioflow.listing import find_files
 from audioflow.retries import Retrying
-from audioflow.storage import Folder, StorageOptions, local_copy
+from audioflow.storage import Folder, StorageOptions, copies_ahead, local_copy
 from tests.conftest import free_port
 from tests.faulty_s3 import FaultyS3, Rule
 
@@ -446,3 +446,46 @@ def test_only_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
         assert (caught.value.error, caught.value.attempts) == (lasting, 2)
     with pytest.raises(ZeroDivisionError):
         retries.retried(failing(ZeroDivisionError()), QUICK)
+
+
+@pytest.fixture
+def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where downloads go, and nothing else."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_recordings_are_downloaded_ahead_in_their_order(folder: Folder, downloads: Path) -> None:
+    names = [f"{number}.wav" for number in range(9)]
+    for name in names:
+        if name != "4.wav":
+            folder.write(name, name.encode())
+    urls = [folder.file(name) for name in names]
+    found: list[bytes | str] = []
+    with copies_ahead(urls, folder.options, QUICK) as following:
+        for _ in names:
+            try:
+                with following() as path:
+                    found.append(Path(path).read_bytes())
+                    least, until = min(3, len(names) - len(found) - 1), time.monotonic() + 20
+                    while len(list(downloads.iterdir())) < least:
+                        assert time.monotonic() < until, "nothing is downloaded ahead"
+                        time.sleep(0.01)
+            except MediaError as error:
+                found.append(error.error)
+    expected = [name.encode() for name in names]
+    assert found == [*expected[:4], "not_found", *expected[5:]]
+    assert not list(downloads.iterdir())
+
+
+def test_what_was_downloaded_in_vain_is_removed(folder: Folder, downloads: Path) -> None:
+    urls = [folder.file(f"{number}.wav") for number in range(6)]
+    for url in urls:
+        folder.write(url.rpartition("/")[2], DATA)
+    with (
+        pytest.raises(ZeroDivisionError),
+        copies_ahead(urls, folder.options, QUICK) as following,
+        following(),
+    ):
+        raise ZeroDivisionError
+    assert not list(downloads.iterdir())
