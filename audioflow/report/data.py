@@ -3,6 +3,7 @@
 N = clips of a score table, C = classes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +70,10 @@ class FailureRow:
 
 @dataclass(frozen=True)
 class StageRow:
-    """One table that a job wrote. `resumed` counts the shards that were found already done."""
+    """One table that a job wrote. `resumed` counts the shards that were found already done.
+
+    verdict: where the time went, in words. shares: of the workers' time, by stage.
+    """
 
     job: str
     table: str
@@ -81,6 +85,8 @@ class StageRow:
     size_bytes: int
     note: str = ""
     resumed: int = 0
+    verdict: str = ""
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ def _context(data: ReportData, figures: Figures) -> dict[str, Any]:
         "classes_lead": words.classes_finding(best) if best else "",
         "trainings": views.training_views(data, figures),
         "splits": run_views.splits_view(data),
+        "verdicts": run_views.verdicts(data.stages),
         "stages_lead": words.stages_finding(data),
         "longest_stage": max((s.seconds for s in data.stages), default=0.0) or 1.0,
         "failure_table": run_views.failure_table(data.failure_counts),

@@ -6,13 +6,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from audioflow.report.data import FailureRow, ReportData
-from audioflow.report.formats import count
+from audioflow.report.data import FailureRow, ReportData, StageRow
+from audioflow.report.formats import count, join_words, percent_sign
 from audioflow.report.rows import stacked
+from audioflow.report.svg import colour
 
 MAX_FAILURES = 300
 MAX_SPLIT_ROWS = 30
 _SPLIT_ENDS = 8
+_LEAST_SHARE = 0.001
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,55 @@ def splits_view(data: ReportData) -> SplitsView:
         hidden=hidden,
         spread=count(few) if few == many else f"{count(few)} to {count(many)}",
     )
+
+
+@dataclass(frozen=True)
+class SharePart:
+    """One stage of the workers' time, with its colour."""
+
+    name: str
+    css: str
+    share: str
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """Where the time of the tables that were made together went."""
+
+    tables: str
+    text: str
+    bar: Markup
+    parts: tuple[SharePart, ...]
+
+
+def verdicts(stages: Sequence[StageRow]) -> list[VerdictView]:
+    """One for every run of `embed`; tables that were made in one say the same."""
+    by_text: dict[str, list[StageRow]] = {}
+    for stage in stages:
+        if stage.verdict and stage.shares:
+            by_text.setdefault(stage.verdict, []).append(stage)
+    return [_verdict(text, rows) for text, rows in by_text.items()]
+
+
+def _verdict(text: str, rows: Sequence[StageRow]) -> VerdictView:
+    """Backbones in the colours of systems, all else in greys."""
+    shares = rows[0].shares
+    own = sorted((name for name in shares if name.startswith("embed ")), key=lambda n: -shares[n])
+    others = [name for name in ("decode", "fetch", "write", "wait") if name in shares]
+    css = [colour(place) for place in range(len(own))]
+    css += [f"split{place}" for place in range(len(others))]
+    parts = tuple(
+        SharePart(_stage_name(name), kind, percent_sign(shares[name]))
+        for name, kind in zip([*own, *others], css, strict=True)
+        if shares[name] >= _LEAST_SHARE
+    )
+    bar = stacked([shares[name] for name in (*own, *others)], css, 1.0)
+    tables = join_words([row.table.partition("/")[2] for row in rows])
+    return VerdictView(tables, text[:1].upper() + text[1:], bar, parts)
+
+
+def _stage_name(name: str) -> str:
+    return "waiting" if name == "wait" else name.removeprefix("embed ")
 
 
 def failure_table(counts: dict[str, dict[str, int]]) -> dict[str, Any]:

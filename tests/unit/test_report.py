@@ -521,6 +521,21 @@ def test_failures_are_counted_grouped_and_listed() -> None:
     assert "sound only" in page.text  # a rare error class is not crowded out by a frequent one
 
 
+def test_where_the_time_of_a_run_went_is_told_once_for_tables_made_together() -> None:
+    told = "bound by decoding (decode 60%, acoustic 30%, waiting 10%); only more cores"
+    shares = {"decode": 0.6, "embed acoustic": 0.2, "embed color": 0.1, "wait": 0.1, "fetch": 0.0}
+    stages = tuple(
+        StageRow("embed", f"embeddings/{n}", 9, 0, 4.5, 2.0, 21.5, 99, verdict=told, shares=shares)
+        for n in ("acoustic", "color")
+    )
+    page = page_of(build_text(make_data(make_system("audio"), stages=stages), num_bootstrap=2))
+    assert page.text.count("Where the time of embed went") == 1
+    assert page.text.count("Bound by decoding (decode 60%, acoustic 30%, waiting 10%)") == 1
+    assert "acoustic 20.0 % color 10.0 % decode 60.0 % waiting 10.0 %" in page.text
+    none = page_of(build_text(make_data(make_system("audio")), num_bootstrap=2))
+    assert "Where the time" not in none.text
+
+
 def test_chance_levels_are_those_of_random_scores() -> None:
     rng = np.random.default_rng(0)
     target = rng.choice(3, size=200_000, p=[0.6, 0.3, 0.1])
