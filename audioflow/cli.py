@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -96,9 +97,8 @@ def run_command(command: Command) -> int:
     console = Console(command.events)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        recipe = load_recipe(command.recipe, command.overrides, plugins(), command.job)
-        console.hide(recipe.storage_options.secrets)
-        _do(command, recipe, console)
+        with ExitStack() as stack:
+            _do(command, console, stack)
     except AudioflowError as error:
         console.error(str(error))
         return error.exit_code
@@ -110,12 +110,22 @@ def run_command(command: Command) -> int:
     return 0
 
 
-def _do(command: Command, recipe: Recipe, console: Console) -> None:
-    from audioflow.engine.flow import run_job
+def _do(command: Command, console: Console, stack: ExitStack) -> None:
+    from audioflow.engine.flow import begin_early, run_job
     from audioflow.engine.run import Run
 
-    text = Path(command.recipe).read_text(encoding="utf-8")
-    run = Run(recipe, console, text, command.text, command.retry_failed)
+    runs: list[Run] = []
+
+    def early(recipe: Recipe) -> None:
+        console.hide(recipe.storage_options.secrets)
+        text = Path(command.recipe).read_text(encoding="utf-8")
+        run = Run(recipe, console, text, command.text, command.retry_failed)
+        stack.enter_context(run.session)
+        runs.append(run)
+        begin_early(command.job, run)
+
+    load_recipe(command.recipe, command.overrides, plugins(), command.job, early)
+    (run,) = runs
     console.begin(command.job, run.folder.url)
     run_job(command.job, run)
     console.end(command.job, run)

@@ -1,7 +1,7 @@
 """Reading a recipe file: its YAML, its overrides, and every fault reported at once."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -14,11 +14,19 @@ from audioflow.recipe_yaml import COMMAND_LINE, Document, apply_override, read_d
 from audioflow.redaction import masked_fault
 
 
-def load_recipe(path: str, overrides: Sequence[str], plugins: Plugins, job: str = "run") -> Recipe:
+def load_recipe(
+    path: str,
+    overrides: Sequence[str],
+    plugins: Plugins,
+    job: str = "run",
+    early: Callable[[Recipe], None] = lambda recipe: None,
+) -> Recipe:
     """The checked recipe of the file `path`.
 
     overrides: `section.key=value`, the value read as YAML.
     job: the job that is about to run; its sections have to be there.
+    early: called with a recipe whose sections are right, before the settings of its plug-ins are
+    looked at, for which some have to import torch.
     Raises `RecipeError` with all faults, in the order of the file.
     """
     document = read_document(path)
@@ -30,6 +38,8 @@ def load_recipe(path: str, overrides: Sequence[str], plugins: Plugins, job: str 
         recipe = Recipe.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
         faults += faults_of(error, Recipe)
+    if recipe is not None and not faults:
+        early(recipe)
     faults += all_faults(document.data, plugins, job)
     if recipe is None or faults:
         raise RecipeError(path, [masked_fault(fault) for fault in _placed(faults, document)])

@@ -67,11 +67,14 @@ def _wait_for(url: str, seconds: float = 60) -> None:
 
 @pytest.fixture(scope="session")
 def ray_session(s3_server: str) -> Iterator[None]:
-    """One local Ray with two logical CPUs, started by the first test that needs it."""
+    """One local Ray with two CPUs and a GPU, both logical, started by the first test that needs it.
+
+    A backbone that asks for the GPU takes the way of those on GPUs, and computes on a CPU.
+    """
     import ray
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

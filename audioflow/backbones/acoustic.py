@@ -54,6 +54,7 @@ class Acoustic:
 
     Settings = AcousticSettings
     revision = 1
+    patches_on_cpu = 8
     known = ()
 
     def __init__(self, settings: AcousticSettings) -> None:

@@ -26,6 +26,7 @@ class Backbone(Protocol):
     `WeightsName` are `random` or a local path by then. `known` are the public weight files.
     `revision` goes up whenever the same input would give other vectors, so that tables made before
     are made again. `input` says which media it takes; `layers` names its outputs and their widths.
+    A class may say by `patches_on_cpu` how many patches at once are fast on a CPU; else it is 32.
     """
 
     Settings: ClassVar[type[Settings]]

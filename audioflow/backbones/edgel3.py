@@ -45,6 +45,7 @@ class EdgeL3:
 
     Settings = EdgeL3Settings
     revision = 1
+    patches_on_cpu = 8
     known = (
         KnownWeights(
             "sea_ust_64",

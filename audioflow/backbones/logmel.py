@@ -55,6 +55,7 @@ class LogMel:
 
     Settings = LogMelSettings
     revision = 1
+    patches_on_cpu = 8
     known = ()
 
     def __init__(self, settings: LogMelSettings) -> None:

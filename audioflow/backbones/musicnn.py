@@ -80,6 +80,7 @@ class Musicnn:
 
     Settings = MusicnnSettings
     revision = 1
+    patches_on_cpu = 8
     TAGS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "mtat": musicnn_tags.MTAT,
         "msd": musicnn_tags.MSD,

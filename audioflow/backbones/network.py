@@ -6,7 +6,8 @@ A module is built without weights, filled from a file or from a seed, and called
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -25,14 +26,16 @@ AS_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list)
 """For settings that are tuples: where a recipe is checked strictly, they come as lists."""
 
 TINY = 1e-30
+_PIECE = 2**18
 
 
 class NetworkSettings(Settings):
     """seed: of the weights where they are `random`.
 
     precision: what the network computes in; `auto` is bfloat16 on a GPU, float32 elsewhere.
-    batch_size: patches at once; `auto` measures what is fastest. compile: through torch.compile,
-    which takes up to a minute at the first start on a machine and needs a C++ compiler there.
+    batch_size: patches at once; `auto` is 4 to 64 on a CPU, measured on a GPU. compile: through
+    torch.compile, which takes up to a minute at the first start on a machine and needs a C++
+    compiler there.
     """
 
     WITHOUT_EFFECT: ClassVar[frozenset[str]] = frozenset({"batch_size", "compile"})
@@ -106,7 +109,9 @@ def flush(module: nn.Module) -> None:
     with torch.no_grad():
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():
-                tensor[tensor.abs() < TINY] = 0.0
+                # In pieces that stay in the cache: a mask of all takes longer than to load them.
+                for piece in tensor.reshape(-1).split(_PIECE):
+                    piece[piece.abs() < TINY] = 0.0
 
 
 def _as_float32(output: Any) -> Any:
@@ -117,6 +122,23 @@ def _as_float32(output: Any) -> Any:
     if isinstance(output, list | tuple):
         return type(output)(_as_float32(value) for value in output)
     return output
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Modules made meanwhile are not given initial weights: for those that `fill` fills at once.
+
+    To draw them takes as long as to read others from a file.
+    """
+    drawing = [name for name in vars(nn.init) if name.endswith(("uniform_", "normal_"))]
+    kept = {name: getattr(nn.init, name) for name in drawing}
+    try:
+        for name in drawing:
+            setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(nn.init, name, function)
 
 
 def fill(
@@ -180,7 +202,11 @@ def fill_random(module: nn.Module, seed: int) -> None:
     """Random weights that keep the scale of what flows through; the same on every machine."""
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            if tensor.is_floating_point():
+            if not tensor.is_floating_point():
+                continue
+            if tensor.dtype == torch.float32 and tensor.is_contiguous():
+                _draw(tensor.numpy(), name, seed)
+            else:
                 tensor.copy_(torch.from_numpy(random_tensor(name, tuple(tensor.shape), seed)))
 
 
@@ -190,13 +216,22 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
     Matrices and kernels are normal with variance 2 / fan-in (He et al. 2015); vectors are near one
     where they scale (`weight`, `running_var`), else near zero.
     """
+    drawn = np.empty(shape, np.float32)
+    _draw(drawn, name, seed)
+    return drawn
+
+
+def _draw(values: NDArray[np.float32], name: str, seed: int) -> None:
+    """In place: memory that is touched for the first time takes longer than the numbers."""
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    drawn = generator.standard_normal(shape, np.float32)
-    if len(shape) >= 2:
-        fan_in = int(np.prod(shape[1:]))
-        return drawn * np.float32(np.sqrt(2.0 / fan_in))
-    if name.endswith(("weight", "gamma")):
-        return np.float32(1.0) + np.float32(0.1) * drawn
-    if name.endswith("running_var"):
-        return np.exp(np.float32(0.1) * drawn)
-    return np.float32(0.05) * drawn
+    generator.standard_normal(dtype=np.float32, out=values)
+    if values.ndim >= 2:
+        fan_in = int(np.prod(values.shape[1:]))
+        values *= np.float32(np.sqrt(2.0 / fan_in))
+    elif name.endswith(("weight", "gamma")):
+        values *= np.float32(0.1)
+        values += np.float32(1.0)
+    else:
+        values *= np.float32(0.1) if name.endswith("running_var") else np.float32(0.05)
+        if name.endswith("running_var"):
+            np.exp(values, out=values)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audioflow.backbones.folding import fold, taken_out
-from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill, unfilled
 from audioflow.frontend import decibel, mel_filters, power_spectrogram, to_float
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsError, WeightsName
@@ -150,7 +150,8 @@ class PannsCnn14:
     def to(self, device: torch.device) -> None:
         """Load the weights."""
         settings = self._settings
-        net = Cnn14()
+        with unfilled():
+            net = Cnn14()
         fill(net, settings.weights, settings.seed, self._renamed)
         net.fold()
         self._norm = taken_out(net, "bn0").to(device)

@@ -143,6 +143,7 @@ class SoundNet:
 
     Settings = SoundNetSettings
     revision = 1
+    patches_on_cpu = 4
     known = (
         KnownWeights(
             "sound8",

@@ -98,6 +98,7 @@ class Image:
 
     Settings: ClassVar[type[ImageSettings]] = ImageSettings
     revision = 1
+    patches_on_cpu = 16
     known: ClassVar[tuple[KnownWeights, ...]] = known_weights(WIDTHS)
 
     def __init__(self, settings: ImageSettings) -> None:

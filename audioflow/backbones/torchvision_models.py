@@ -17,7 +17,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 from torch import Tensor, nn
 from torchvision import models
 
-from audioflow.backbones.network import AS_TUPLE, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, NetworkSettings, fill, unfilled
 from audioflow.registry import nearest
 from audioflow.weights import RANDOM, KnownWeights, WeightsName
 
@@ -192,9 +192,10 @@ def network(settings: TorchvisionSettings, **sizes: int) -> "TwoLayers":
     """The network with its weights. Raises `WeightsError` for a file of another one."""
     if settings.model.startswith("vit"):
         sizes["image_size"] = settings.published.meta["min_size"][0]
-    module = models.get_model(
-        settings.model, weights=None, num_classes=num_classes(settings), **sizes
-    )
+    with unfilled():
+        module = models.get_model(
+            settings.model, weights=None, num_classes=num_classes(settings), **sizes
+        )
     fill(module, settings.weights, settings.seed, _renamed)
     return TwoLayers(module)
 

@@ -1,7 +1,7 @@
-"""How many patches go through a network at once: measured on this machine, remembered for later.
+"""How many patches go through a network at once; on a GPU measured, and remembered for later.
 
-What counts is the throughput, not how much fits into memory: beyond some size nothing is gained,
-and on a CPU much is lost. Shapes: P patches.
+What counts is the throughput, not how much fits into memory: beyond some size nothing is gained.
+Shapes: P patches.
 """
 
 import contextlib
@@ -39,16 +39,18 @@ _WHOLE_S = 10.0
 def limits_for(ready: Ready, device: torch.device) -> Limits:
     """The limits of a backbone that is on this device.
 
-    Of a network: its setting `batch_size`, or what was measured, now or before on a machine like
-    this. Recipes without weights have limits that were measured once and for all.
+    Of a network: its setting `batch_size`. On a CPU `auto` is `patches_on_cpu` of the backbone, or
+    32: measured on an idle machine with all cores at work (benchmarks/README.md), for measuring
+    beside all else that starts gives wrong answers. On a GPU it is what was measured, now or before
+    on a machine like this. Recipes without weights have limits that were measured once and for all.
     """
     values = _VALUES[device.type]
     chosen = getattr(ready.given, "batch_size", None)
-    if chosen is None:
-        return Limits(32 if device.type == "cpu" else 256, values)
-    if chosen != "auto":
+    if chosen not in (None, "auto"):
         return Limits(int(chosen), max(values, int(chosen) * _patch_values(ready.backbone)))
-    return Limits(batch_size(ready, device), values)
+    if device.type == "cpu":
+        return Limits(getattr(ready.backbone, "patches_on_cpu", 32), values)
+    return Limits(256 if chosen is None else batch_size(ready, device), values)
 
 
 def batch_size(ready: Ready, device: torch.device) -> int:
@@ -150,6 +152,12 @@ def device_name(device: torch.device) -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this machine's processor has instructions for bfloat16."""
+    flags = next((line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("flags")), "")
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
+from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill, unfilled
 from audioflow.backbones.vggish_post import Post, Postprocess
 from audioflow.frontend import to_float
 from audioflow.frontend.logmel import VGGISH, log_mel
@@ -105,6 +105,7 @@ class VGGish:
 
     Settings = VGGishSettings
     revision = 1
+    patches_on_cpu = 64  # its fully connected layers are 220 MB, read once per batch
     known = (
         KnownWeights(
             "torchvggish",
@@ -198,7 +199,8 @@ class VGGish:
         return Trunk(self._filled())
 
     def _filled(self) -> "Net":
-        net = Net(self._settings.final_relu)
+        with unfilled():
+            net = Net(self._settings.final_relu)
         fill(net, self._settings.weights, self._settings.seed, renamed)
         return net
 

@@ -64,6 +64,7 @@ class YAMNet:
 
     Settings: type[Settings] = YAMNetSettings
     revision = 1
+    patches_on_cpu = 64
     known = (
         KnownWeights(
             "yamnet",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from audioflow.engine.embed_pipeline import Item, Pipeline
 from audioflow.engine.embed_plan import (
     TablePlan,
     augmented_clips,
@@ -21,7 +22,7 @@ from audioflow.engine.embed_plan import (
     table_plan,
     works_for,
 )
-from audioflow.engine.embed_stream import Item, Pipeline
+from audioflow.engine.embed_tally import Tally
 from audioflow.engine.embed_work import Work
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.errors import TooManyFailures
@@ -80,9 +81,8 @@ def _make(
         works[plan.spec.table] = works_for(table, plan, shards, retry_failed=run.retry_failed)
     items = _items(shards, plans, works, section)
     fresh: dict[str, dict[str, Receipt]] = {plan.spec.table: {} for plan in plans}
-    if items:
-        _stream(run, section, plans, items, fresh)
-    return [_finish(run, plan, fresh[plan.spec.table], watch) for plan in plans]
+    where = _stream(run, section, plans, items, fresh) if items else {}
+    return [_finish(run, plan, fresh[plan.spec.table], watch, where) for plan in plans]
 
 
 def _items(
@@ -111,16 +111,19 @@ def _stream(
     plans: Sequence[TablePlan],
     items: Sequence[Item],
     fresh: dict[str, dict[str, Receipt]],
-) -> None:
-    """Run the pipeline over the items, telling of each one that comes out."""
+) -> dict[str, Any]:
+    """Run the pipeline over the items, telling of each that comes out; where the time went."""
     total = plans[0].manifest.rows
     clips = total - sum(len(item.shard) for item in items)
     failures, media_s = 0, 0.0
     run.tell(JOB, "start", ", ".join(plan.spec.table for plan in plans), total=total, done=clips)
     first = _FirstClips(run, section.give_up_after)
+    tally = Tally()
     pipeline = Pipeline(section, plans, run.session.ensure(), run.storage)
-    with closing(pipeline.receipts(items)) as finished:  # so that giving up ends the workers too
-        for item, receipts in finished:
+    with closing(pipeline.results(items)) as finished:  # so that giving up ends the workers too
+        for item, done in finished:
+            receipts = done.receipts
+            tally.add(done.seconds)
             for table, receipt in receipts.items():
                 fresh[table][item.works[table].name] = receipt
                 failures += receipt.failures
@@ -128,6 +131,11 @@ def _stream(
             media_s += max((receipt.media_s for receipt in receipts.values()), default=0.0)
             clips += len(item.shard)
             run.tell(JOB, "progress", done=clips, total=total, failures=failures, media_s=media_s)
+    found = tally.verdict(pipeline, len(items))
+    run.tell(JOB, "note", text=found.text, verdict=found.kind, shares=dict(found.shares))
+    return {"start_s": round(tally.start_s, 3), "verdict": found.text} | {
+        "shares": {stage: round(share, 4) for stage, share in found.shares.items()}
+    }
 
 
 class _FirstClips:
@@ -167,7 +175,13 @@ class _FirstClips:
         )
 
 
-def _finish(run: Run, plan: TablePlan, fresh: Mapping[str, Receipt], watch: Watch) -> Header:
+def _finish(
+    run: Run,
+    plan: TablePlan,
+    fresh: Mapping[str, Receipt],
+    watch: Watch,
+    where: Mapping[str, Any],
+) -> Header:
     table = run.embeddings(plan.spec.table)
     receipts = _receipts(plan, fresh)
     names = [receipt.name for receipt in receipts]
@@ -191,23 +205,27 @@ def _finish(run: Run, plan: TablePlan, fresh: Mapping[str, Receipt], watch: Watc
         rows=sum(receipt.rows for receipt in receipts),
         failures=failures,
         shards=receipts,
-        stats=_stats(plan, fresh, watch),
+        stats=_stats(plan, fresh, watch, where),
         versions=package_versions(),
     )
     run.finished(JOB, plan.spec.table, table.finish(header))
     return header
 
 
-def _stats(plan: TablePlan, fresh: Mapping[str, Receipt], watch: Watch) -> dict[str, Any]:
+def _stats(
+    plan: TablePlan, fresh: Mapping[str, Receipt], watch: Watch, where: Mapping[str, Any]
+) -> dict[str, Any]:
     """What was done in this run; where nothing was, what the table said of the run before."""
     resumed = len(plan.names) - len(fresh)
     if not fresh:
         return {**plan.old_stats, "resumed": resumed}
     done, _ = counts(fresh.values())
     if plan.taken_over:
-        return watch.stats(done - plan.taken_over, resumed=resumed, taken_over=plan.taken_over)
+        return watch.stats(
+            done - plan.taken_over, resumed=resumed, taken_over=plan.taken_over, **where
+        )
     media_s = sum(receipt.media_s for receipt in fresh.values())
-    return watch.stats(done, media_s, resumed=resumed)
+    return watch.stats(done, media_s, resumed=resumed, **where)
 
 
 def _receipts(plan: TablePlan, fresh: Mapping[str, Receipt]) -> list[Receipt]:

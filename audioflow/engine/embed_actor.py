@@ -1,4 +1,4 @@
-"""The backbone actor of the job `embed`."""
+"""A backbone in a worker of the job `embed`, and the actor that holds one on a GPU."""
 
 import json
 import socket
@@ -14,10 +14,19 @@ from audioflow.backbones.base import Input
 from audioflow.backbones.ready import Ready, made_ready
 from audioflow.backbones.running import Heard, embed_pictures, embed_sound
 from audioflow.backbones.tuning import limits_for
-from audioflow.engine.embed_pulse import BoardRef, Pulse
-from audioflow.engine.embed_work import Committer, Embedded, ShardClips, Work, clips_in, works_of
+from audioflow.engine.embed_pulse import BoardRef, Pulse, TellingPulse
+from audioflow.engine.embed_work import (
+    Committer,
+    Embedded,
+    ShardClips,
+    Work,
+    added,
+    clips_in,
+    works_of,
+)
 from audioflow.errors import AudioflowError, InputError
 from audioflow.media.augment import augmented
+from audioflow.media.memory import keep_freed_memory
 from audioflow.media.packing import (
     ClipEnd,
     SoundWindow,
@@ -29,7 +38,7 @@ from audioflow.media.patches import Patching, Stretch
 from audioflow.places import input_url
 from audioflow.recipe_augment import AugmentSection
 from audioflow.storage import Folder
-from audioflow.tables import Table
+from audioflow.tables import Receipt, Table
 
 
 @dataclass(frozen=True)
@@ -78,19 +87,18 @@ class BackboneSpec:
         return {key: value for key, value in self.__dict__.items() if key != "ready"}
 
 
-class EmbedShard:
-    """An actor that holds one backbone, embeds the shards it is given and writes them."""
+class Embedder:
+    """One backbone in this process, and the table that it fills."""
 
-    def __init__(self, spec: BackboneSpec, spent: Sequence[str], board: BoardRef) -> None:
-        """spent: columns that no later backbone reads, dropped from what is passed on."""
+    def __init__(self, spec: BackboneSpec, pulse: Pulse) -> None:
         gpu = spec.num_gpus > 0 and torch.cuda.is_available()
         if not gpu:
+            keep_freed_memory()
             torch.set_num_threads(1)
             torch.set_flush_denormal(True)  # values of no consequence that take forty times as long
-        self._spec = spec
-        self._spent = set(spent) | {f"{name}_meta" for name in spent}
+        self.spec = spec
         self._device = torch.device("cuda" if gpu else "cpu")
-        self._pulse = Pulse.of(board)
+        self._pulse = pulse
         self._fault: AudioflowError | None = None
         try:
             self._backbone = spec.ready.backbone
@@ -102,32 +110,26 @@ class EmbedShard:
         else:
             self._committer = spec.committer
 
-    def __call__(self, row: pa.Table) -> pa.Table:
+    def embed(self, row: pa.Table, work: Work, clips: ShardClips) -> Embedded:
+        """What the backbone gives of the media in a row. Raises what kept it from being loaded."""
         if self._fault:
             raise self._fault
-        work = works_of(row).get(self._spec.table)
-        receipts = json.loads(row["receipts"][0].as_py())
-        if work is not None:
-            receipts[self._spec.table] = self._do(row, work)
-        position = row.column_names.index("receipts")
-        row = row.set_column(position, "receipts", pa.array([json.dumps(receipts)]))
-        return row.select([column for column in row.column_names if column not in self._spent])
+        with self._pulse.at("embed", clips.ids[0], self.spec.table):
+            return self._embed(row, work, clips)
 
-    def _do(self, row: pa.Table, work: Work) -> dict[str, Any]:
-        """Commit the shard and give its receipt, or, of a shard in parts, write down the part."""
-        clips = clips_in(row)
-        number, last = row["part"][0].as_py(), row["last"][0].as_py()
-        with self._pulse.at("embed", clips.ids[0]) as at:
-            found = self._embed(row, work, clips)
-            at("write")
-            if number or not last:
-                rows = found.to_rows(clips, self._spec.layers)
-                self._committer.table.write_part(work.name, number, rows)
-                return {}
-            return asdict(self._committer.commit(work, clips, [found]))
+    def write_part(self, work: Work, clips: ShardClips, number: int, found: Embedded) -> None:
+        """Keep what is found of a part of a shard, until all its parts are there."""
+        with self._pulse.at("write", clips.ids[0]):
+            rows = found.to_rows(clips, self.spec.layers)
+            self._committer.table.write_part(work.name, number, rows)
+
+    def commit(self, work: Work, clips: ShardClips, found: Sequence[Embedded]) -> Receipt:
+        """Write the shard, put together from its parts."""
+        with self._pulse.at("write", clips.ids[0]):
+            return self._committer.commit(work, clips, found)
 
     def _embed(self, row: pa.Table, work: Work, clips: ShardClips) -> Embedded:
-        source = self._spec.input
+        source = self.spec.input
         name = input_column(source)
         columns = {key: row[key].combine_chunks() for key in (name, f"{name}_meta", "augment")}
         if not isinstance(source, Patching):
@@ -158,7 +160,7 @@ class EmbedShard:
     ) -> Iterator[Heard]:
         """What is heard of a window: as recorded, and in every variant."""
         yield Heard(window.clip, window.stretch, offset_s=window.begins_s)
-        section = self._spec.augment
+        section = self.spec.augment
         if section is None or not augment:
             return
         rate, stretch = source.sample_rate_hz, window.stretch
@@ -169,3 +171,38 @@ class EmbedShard:
             changed = augmented(samples, rate, section, clip_id, variant)
             offset_s = window.begins_s + stretch.done_to / rate
             yield Heard(window.clip, Stretch(changed), variant, offset_s)
+
+
+class EmbedShard:
+    """An actor of Ray Data's: embeds the shards it is given with one backbone, and writes them."""
+
+    def __init__(self, spec: BackboneSpec, spent: Sequence[str], board: BoardRef | None) -> None:
+        """spent: columns that no later backbone reads, dropped from what is passed on. board: where
+        is told what takes long, None for nowhere."""
+        self._pulse = TellingPulse.of(board) if board else Pulse()
+        self._embedder = Embedder(spec, self._pulse)
+        self._spent = set(spent) | {f"{name}_meta" for name in spent}
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        table = self._embedder.spec.table
+        work = works_of(row).get(table)
+        receipts = json.loads(row["receipts"][0].as_py())
+        if work is not None:
+            receipts[table] = self._do(row, work)
+        row = _with(row, "receipts", json.dumps(receipts))
+        row = _with(row, "seconds", added(row["seconds"][0].as_py(), self._pulse.take_spent()))
+        return row.select([column for column in row.column_names if column not in self._spent])
+
+    def _do(self, row: pa.Table, work: Work) -> dict[str, Any]:
+        """Commit the shard and give its receipt, or, of a shard in parts, write down the part."""
+        clips = clips_in(row)
+        number, last = row["part"][0].as_py(), row["last"][0].as_py()
+        found = self._embedder.embed(row, work, clips)
+        if number or not last:
+            self._embedder.write_part(work, clips, number, found)
+            return {}
+        return asdict(self._embedder.commit(work, clips, [found]))
+
+
+def _with(row: pa.Table, name: str, text: str) -> pa.Table:
+    return row.set_column(row.column_names.index(name), name, pa.array([text], pa.string()))

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from audioflow.engine.embed_pulse import BoardRef, Pulse
+from audioflow.engine.embed_pulse import BoardRef, Pulse, TellingPulse
 from audioflow.errors import MediaError
 from audioflow.media.child import DecoderChild
 from audioflow.media.packing import Packer, Sources
 from audioflow.media.parts import End, FramePatching, Source, Wanted
 from audioflow.media.patches import Patching
 from audioflow.media.spans import Span
-from audioflow.storage import StorageOptions, local_copy
+from audioflow.storage import StorageOptions, copies_ahead
 
 _child: DecoderChild | None = None
 
@@ -33,25 +33,33 @@ class DecodeTask:
     timeout_s: float
     memory_gb: float
     storage: StorageOptions
-    board: BoardRef
 
 
-def decode_shard(row: pa.Table, task: DecodeTask) -> Iterator[pa.Table]:
+def decode_and_tell(row: pa.Table, task: DecodeTask, board: BoardRef) -> Iterator[pa.Table]:
+    """`decode_shard` as a task of its own, that tells a board what takes it long."""
+    yield from decode_shard(row, task, TellingPulse.of(board))
+
+
+def decode_shard(row: pa.Table, task: DecodeTask, pulse: Pulse) -> Iterator[pa.Table]:
     """A work item with the decoded media of its clips, as one row; as several if that is much.
 
     A work item names the tables that need its clips; nothing is decoded for the others.
     """
     packer = Packer(Sources.of(list(task.inputs.values())))
     number = 0
-    for _ in _decode(row, task, packer):
+    for _ in _decode(row, task, packer, pulse):
         if packer.full:
-            yield _with(row, packer, number, last=False)
+            yield with_media(row, packer, number, pulse.take_spent(), last=False)
             number += 1
-    yield _with(row, packer, number, last=True)
+    yield with_media(row, packer, number, pulse.take_spent(), last=True)
 
 
-def _with(row: pa.Table, packer: Packer, number: int, *, last: bool) -> pa.Table:
+def with_media(
+    row: pa.Table, packer: Packer, number: int, spent: Mapping[str, float], *, last: bool
+) -> pa.Table:
+    """A work item with what the packer holds, as its part `number`; spent: seconds by stage."""
     columns = {
+        "seconds": pa.array([json.dumps(spent)], pa.string()),
         "part": pa.array([number], pa.int32()),
         "last": pa.array([last], pa.bool_()),
         "node": pa.array([socket.gethostname()], pa.string()),
@@ -61,33 +69,34 @@ def _with(row: pa.Table, packer: Packer, number: int, *, last: bool) -> pa.Table
     return row
 
 
-def _decode(row: pa.Table, task: DecodeTask, packer: Packer) -> Iterator[None]:
+def _decode(row: pa.Table, task: DecodeTask, packer: Packer, pulse: Pulse) -> Iterator[None]:
     """Fill the packer with the media of all clips, recording by recording."""
-    child = _decoder(task)
-    pulse = Pulse.of(task.board)
+    child = decoder(task)
     starts, durations = row["start_s"][0].as_py(), row["duration_s"][0].as_py()
     ids = row["clip_id"][0].as_py()
     todo: dict[str, dict[str, Any]] = json.loads(row["todo"][0].as_py())
     places = {table: work["todo"] for table, work in todo.items()}
-    for uri, positions in _recordings(row, places).items():
-        wanted = _wanted(places, positions, task)
-        spans = [Span(starts[position], durations[position]) for position in positions]
-        with pulse.at("fetch", ids[positions[0]]) as at:
-            stage = "fetch"
-            try:
-                with local_copy(uri, task.storage) as path:
-                    stage = "decode"
-                    at("decode")
-                    for parts in child.decode(path, spans, wanted):
-                        for part in parts:
-                            packer.add(replace(part, clip=positions[part.clip]))
+    recordings = _recordings(row, places)
+    with copies_ahead(list(recordings), task.storage) as following:
+        for positions in recordings.values():
+            wanted = _wanted(places, positions, task)
+            spans = [Span(starts[position], durations[position]) for position in positions]
+            with pulse.at("fetch", ids[positions[0]]) as at:
+                stage = "fetch"
+                try:
+                    with following() as path:
+                        stage = "decode"
                         at("decode")
-                        yield
-            except MediaError as error:
-                for position in positions:
-                    _fail(packer, position, wanted.sources, stage, error)
-                yield
-        pulse.finished(len(positions))
+                        for parts in child.decode(path, spans, wanted):
+                            for part in parts:
+                                packer.add(replace(part, clip=positions[part.clip]))
+                            yield
+                            at("decode")
+                except MediaError as error:
+                    for position in positions:
+                        _fail(packer, position, wanted.sources, stage, error)
+                    yield
+            pulse.finished += len(positions)
 
 
 def _fail(
@@ -119,7 +128,7 @@ def _wanted(
     return replace(task.wanted, sample_rates_hz=tuple(needed.run_up), samplings=needed.samplings)
 
 
-def _decoder(task: DecodeTask) -> DecoderChild:
+def decoder(task: DecodeTask) -> DecoderChild:
     """This worker's child: started by its first task, kept for all that follow."""
     global _child  # noqa: PLW0603 - a worker process keeps one child over many tasks
     if _child is None or (_child.timeout_s, _child.memory_gb) != (task.timeout_s, task.memory_gb):

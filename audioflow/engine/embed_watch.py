@@ -4,9 +4,8 @@ import time
 from typing import Any
 
 import ray
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-from audioflow.engine.embed_pulse import Busy
+from audioflow.engine.embed_pulse import BoardRef, Busy
 from audioflow.errors import StalledError
 
 _LOOK_EVERY_S = 1.0
@@ -17,10 +16,12 @@ _SHOWN = 3
 class StallWatch:
     """When a clip was last finished, by what comes out and by what the workers tell."""
 
-    def __init__(self, limit_s: float, board: Any, needs: str) -> None:
-        """needs: what the pipeline needs of the cluster, for the message."""
+    def __init__(self, limit_s: float, board: BoardRef, needs: str) -> None:
+        """board: where workers tell what they are at; it is put up when it is asked for the first
+        time. needs: what the pipeline needs of the cluster, for the message."""
         self._limit_s = limit_s
         self._board = board
+        self._actor: Any | None = None
         self._needs = needs
         self._last = self._looked = time.monotonic()
         self._finished = 0
@@ -44,8 +45,10 @@ class StallWatch:
             raise StalledError(self._message(busy))
 
     def _ask(self) -> tuple[int, list[Busy]]:
+        """Clips finished by those who told, and who is at work."""
         try:
-            answers = [self._board.finished.remote(), self._board.busy.remote()]
+            self._actor = self._actor or self._board.put_up()
+            answers = [self._actor.finished.remote(), self._actor.busy.remote()]
             finished, busy = ray.get(answers, timeout=_ANSWER_S)
         except ray.exceptions.RayError:  # its node may be the one that was lost
             return self._finished, []
@@ -64,8 +67,10 @@ class StallWatch:
             "is committed stays, run the same command again to go on"
         )
 
-    def callback(self) -> type[ExecutionCallback]:
+    def callback(self) -> type[Any]:
         """A class for Ray Data, which makes one of each execution and calls it at every step."""
+        from ray.data._internal.execution.execution_callback import ExecutionCallback
+
         watch = self
 
         class Check(ExecutionCallback):

@@ -43,6 +43,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Done:
+    """What became of a shard: its receipt in every table, and seconds spent per stage."""
+
+    receipts: Mapping[str, Receipt]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ShardClips:
     """The clips of a shard, in order; `node` is where they were decoded."""
 
@@ -184,6 +192,14 @@ def works_of(row: pa.Table) -> dict[str, Work]:
     """By table, what is to be done for the shard of a work item."""
     todo: dict[str, dict[str, Any]] = json.loads(row["todo"][0].as_py())
     return {table: Work(**values) for table, values in todo.items()}
+
+
+def added(seconds: str, more: Mapping[str, float]) -> str:
+    """Seconds per stage (as they travel, in JSON), with more of them."""
+    found: dict[str, float] = json.loads(seconds)
+    for stage, spent in more.items():
+        found[stage] = found.get(stage, 0.0) + spent
+    return json.dumps(found)
 
 
 def clips_in(row: pa.Table) -> ShardClips:

@@ -1,25 +1,45 @@
 """The jobs by name, and `run`: all sections of a recipe in the order of the flow."""
 
+import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from audioflow.engine.embed import embed
-from audioflow.engine.embed_plan import check_weights
-from audioflow.engine.fuse import fuse_systems
-from audioflow.engine.manifest import make_manifest
-from audioflow.engine.report import make_report
 from audioflow.engine.run import Run
-from audioflow.engine.score import score
-from audioflow.engine.train import train
+from audioflow.errors import AudioflowError
 
-JOB_FUNCTIONS: dict[str, Callable[[Run], Any]] = {
-    "manifest": make_manifest,
-    "embed": embed,
-    "train": train,
-    "score": score,
-    "fuse": fuse_systems,
-    "report": make_report,
+_FUNCTIONS = {
+    "manifest": "manifest:make_manifest",
+    "embed": "embed:embed",
+    "train": "train:train",
+    "score": "score:score",
+    "fuse": "fuse:fuse_systems",
+    "report": "report:make_report",
 }
+"""Where the function of a job is; imported on use, for a job needs few of the frameworks."""
+
+
+def job_function(job: str) -> Callable[[Run], Any]:
+    """The function that does a job."""
+    module, _, name = _FUNCTIONS[job].partition(":")
+    function: Callable[[Run], Any] = getattr(
+        importlib.import_module(f"audioflow.engine.{module}"), name
+    )
+    return function
+
+
+def begin_early(job: str, run: Run) -> None:
+    """Let Ray start now where a job will need it, while everything else is being looked at.
+
+    That is certain where a table of embeddings is not complete; where all are, they may be
+    unchanged, and then nothing needs Ray.
+    """
+    section = run.recipe.embed
+    if section is None or job not in ("embed", "run"):
+        return
+    with suppress(AudioflowError):  # a store that does not answer is told when it is needed
+        if any(run.embeddings(name).header() is None for name in section.backbones):
+            run.session.begin()
 
 
 def run_job(job: str, run: Run) -> None:
@@ -28,8 +48,10 @@ def run_job(job: str, run: Run) -> None:
     Weights that are not to be had are told before the first of them starts.
     """
     jobs = run.recipe.sections if job == "run" else (job,)
-    if "embed" in jobs:
-        check_weights(run)
     with run.session:
+        if "embed" in jobs:
+            from audioflow.engine.embed_plan import check_weights
+
+            check_weights(run)
         for name in jobs:
-            JOB_FUNCTIONS[name](run)
+            job_function(name)(run)

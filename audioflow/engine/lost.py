@@ -18,6 +18,8 @@ from audioflow.errors import AudioflowError, LostWorkersError
 RETRIES = 8
 """How often a task is tried again, or an actor started again, whose worker or node was lost."""
 
+_UNMADE = "an error raised in its creation task"
+
 _ADVICE = "\nFailed to apply UDF transform"
 
 _LOST = (
@@ -42,6 +44,8 @@ def in_our_words() -> Iterator[None]:
                 raise cause from error
             if isinstance(cause, _LOST):
                 told = str(cause).strip().splitlines()[0]
+                if _UNMADE in told:
+                    raise  # an actor that cannot be made is a mistake in the program
                 raise LostWorkersError(
                     f"workers were lost more often than they are replaced ({RETRIES} times): "
                     f"{told} What is committed stays, run the same command again to go on"

@@ -30,7 +30,7 @@ from audioflow.manifest import build_manifest
 from audioflow.media import DECODERS
 from audioflow.media.packing import Sources
 from audioflow.media.parts import Wanted
-from audioflow.planning.estimate import Cluster, engine_actors
+from audioflow.planning.estimate import Cluster, engine_actors, own_workers
 from audioflow.planning.figures import Forecast, Measured, Price, Rules, TableMeasured, TableTodo
 from audioflow.planning.forecast import Known, forecast
 from audioflow.planning.sample import Floats, Recordings, draw, recordings_of
@@ -71,6 +71,8 @@ def plan(run: Run, asked: Asked, told: Told) -> Forecast:
         for name, choice in section.backbones.items()
     ]
     cluster = _cluster(run, asked)
+    wishes = [(one.choice.actors, one.choice.num_gpus) for one in plans]
+    own = own_workers(wishes, cluster)
     sample = draw(recordings, asked.sample)
     tried = _tried(recordings, sample.chosen.tolist())
     threads = torch.get_num_threads()
@@ -94,8 +96,11 @@ def plan(run: Run, asked: Asked, told: Told) -> Forecast:
             recordings,
             sample,
             replace(measured, clips_tried=sum(len(t.clips) for t in tried), probe_s=probe_s),
-            [_todo(run, one, shards, recordings, cluster, len(plans)) for one in plans],
-            Rules(section.decode_cpus, section.decode_memory_gb, section.max_failed_share),
+            [
+                _todo(run, one, shards, recordings, own or engine_actors(wish, cluster, wishes))
+                for one, wish in zip(plans, wishes, strict=True)
+            ],
+            Rules(section.decode_cpus, section.decode_memory_gb, section.max_failed_share, own),
             cluster,
             asked.price,
         )
@@ -205,8 +210,7 @@ def _todo(
     one: TablePlan,
     shards: Sequence[Shard],
     recordings: Recordings,
-    cluster: Cluster,
-    tables: int,
+    actors: int,
 ) -> TableTodo:
     """What of a table is committed, as its names and receipts say; nothing is removed."""
     table = run.embeddings(one.spec.table)
@@ -224,7 +228,7 @@ def _todo(
         one.spec.table,
         len(shards),
         len(done),
-        engine_actors(choice.actors, choice.num_gpus, cluster, tables),
+        actors,
         choice.num_gpus > 0,
         left,
         any(made_with(name, one.settings_key) for name in older),

@@ -11,7 +11,6 @@ import pyarrow as pa
 import torch
 
 from audioflow.engine.embed_actor import BackboneSpec, EmbedShard
-from audioflow.engine.embed_pulse import BoardRef
 from audioflow.engine.embed_work import Embedded, Work, clips_in
 from audioflow.engine.plan_memory import Growth
 from audioflow.parquet import parquet_bytes
@@ -34,15 +33,6 @@ class OfTable:
 
     def __add__(self, other: "OfTable") -> "OfTable":
         return OfTable(**{name: value + vars(other)[name] for name, value in vars(self).items()})
-
-
-class _Silent:
-    """Stands in for the board of a run: nobody watches whether a probe stands still."""
-
-    class tell:  # noqa: N801 - as the method of an actor is called
-        @staticmethod
-        def remote(*told: object) -> None:
-            """Say nothing."""
 
 
 @dataclass
@@ -69,7 +59,7 @@ class Backbone:
         """Make it ready; `spec.folder` is where it may write."""
         growth = Growth.begin()
         started = time.perf_counter()
-        actor = EmbedShard(spec, [], BoardRef("plan", _Silent()))
+        actor = EmbedShard(spec, [], None)
         growth.loaded()
         return cls(spec, actor, growth, time.perf_counter() - started)
 

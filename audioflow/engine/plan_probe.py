@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from audioflow.engine.embed_decode import with_media
+from audioflow.engine.embed_pipeline import Item
 from audioflow.engine.embed_plan import SYSTEMIC
-from audioflow.engine.embed_stream import Item
 from audioflow.engine.embed_work import Work
 from audioflow.engine.plan_backbone import Backbone, OfTable
 from audioflow.engine.plan_memory import peak_bytes
@@ -117,11 +117,11 @@ class Prober:
         packer, parts = Packer(self._way.sources), 0
         for places, found in zip(group.places, group.found, strict=True):
             for _ in self._decode(group.row, places, packer, found):
-                self._embed(_packed(group.row, packer, parts, last=False))
+                self._embed(with_media(group.row, packer, parts, {}, last=False))
                 parts += 1
             told(len(self._errors))
         started = time.perf_counter()
-        last = _packed(group.row, packer, parts, last=True)
+        last = with_media(group.row, packer, parts, {}, last=True)
         for found in group.found:
             found.decode_s += (time.perf_counter() - started) / len(group.found)
         self._embed(last)
@@ -205,15 +205,3 @@ def _grouped(tried: Sequence[Tried], clips_per_shard: int) -> Iterator[list[Trie
         group.append(item)
     if group:
         yield group
-
-
-def _packed(row: pa.Table, packer: Packer, number: int, *, last: bool) -> pa.Table:
-    """What the decode task would pass on to the backbones."""
-    columns: dict[str, Any] = {
-        "part": pa.array([number], pa.int32()),
-        "last": pa.array([last], pa.bool_()),
-        "node": pa.array(["probe"], pa.string()),
-    }
-    for name, column in (columns | packer.columns()).items():
-        row = row.append_column(name, column)
-    return row

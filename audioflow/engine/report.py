@@ -138,6 +138,8 @@ def _stages(tables: Tables) -> Iterator[StageRow]:
             size_bytes=sum(shard.size_bytes for shard in header.shards),
             note=_note(header),
             resumed=int(stats.get("resumed", 0)),
+            verdict=str(stats.get("verdict", "")),
+            shares=stats.get("shares", {}),
         )
 
 

@@ -14,12 +14,14 @@ from audioflow.embeddings import layer_rows
 from audioflow.engine.embed_plan import embed_shards, shards_of
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
+from audioflow.engine.session import configure_data
 from audioflow.engine.train_data import build_pooling, folds_of, is_cross_validated
 from audioflow.errors import TableError
 from audioflow.heads.bundle import HeadBundle
 from audioflow.manifest import CROSS_VALIDATED
 from audioflow.recipe import PluginChoice, ScoreSection, SystemSection
 from audioflow.scores import ScoredClips, score_rows
+from audioflow.shards import gathered
 from audioflow.storage import Folder
 from audioflow.tables import (
     FAILURES_SCHEMA,
@@ -33,6 +35,9 @@ from audioflow.tables import (
 )
 
 JOB = "score"
+
+CLIPS_PER_SHARD = 16_384
+"""Most clips in a shard of scores: they take little time, a task and a file each take some."""
 
 
 @dataclass(frozen=True)
@@ -123,27 +128,29 @@ def _refuse_other_vectors(run: Run, name: str, embeddings: Header, head: Header)
 
 
 def _items(run: Run, manifest: pa.Table, embeddings: Header, key: str) -> Iterator[pa.Table]:
-    """Work items: the clips of a shard that are to be scored, and the shard of their embeddings."""
+    """Work items: clips of some shards that are to be scored, and where their embeddings are."""
     section, embed = run.recipe.score, run.recipe.embed
     assert section is not None
     assert embed is not None
     wanted = pa.array([*section.splits, CROSS_VALIDATED])
-    sources = shards_of(embeddings)
-    for shard in embed_shards(manifest, embed):
-        source = sources.get(shard.name(embeddings.settings["vectors"]))
-        if source is None:
+    files = shards_of(embeddings)
+    for shard, group in gathered(embed_shards(manifest, embed), CLIPS_PER_SHARD):
+        vectors = embeddings.settings["vectors"]
+        sources = [files.get(one.name(vectors)) for one in group]
+        if None in sources:
             raise TableError(
                 f"embeddings/{embeddings.name} is of other clips than the manifest, or in shards "
                 "of another size; run the job embed again"
             )
-        rows = shard.rows.filter(pc.is_in(shard.rows["split"], wanted))
+        rows = shard.rows
+        rows = rows.filter(pc.is_in(rows["split"], wanted))
         if rows.num_rows:
-            yield _item(rows, source, shard.name(key))
+            yield _item(rows, sources, shard.name(key))
 
 
-def _item(rows: pa.Table, source: str, name: str) -> pa.Table:
+def _item(rows: pa.Table, sources: Sequence[str | None], name: str) -> pa.Table:
     clips = rows.select(["clip_id", "uri", "labels", "split", "fold"]).to_pydict()
-    columns = {"name": pa.array([name]), "source": pa.array([source])}
+    columns = {"name": pa.array([name]), "sources": pa.array([sources])}
     columns |= {"count": pa.array([rows.num_rows]), "clips": pa.array([json.dumps(clips)])}
     return pa.table(columns)
 
@@ -153,6 +160,7 @@ def _stream(run: Run, task: ScoreTask, items: Sequence[pa.Table], total: int) ->
         return {}
     run.tell(JOB, "start", task.system, total=total, done=0)
     resources = run.session.ensure()
+    configure_data()
     assert run.recipe.embed is not None
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = run.recipe.embed.stall_timeout_s
@@ -191,10 +199,10 @@ def _bundle(task: ScoreTask, fold: str | None) -> HeadBundle:
 
 def score_shard(row: pa.Table, task: ScoreTask) -> pa.Table:
     """Score the clips of one work item, commit the shard, return its receipt."""
-    name, source = row["name"][0].as_py(), row["source"][0].as_py()
+    name, sources = row["name"][0].as_py(), row["sources"][0].as_py()
     clips: Mapping[str, list[Any]] = json.loads(row["clips"][0].as_py())
     embeddings = Table(task.embeddings)
-    scores = _scores(embeddings, source, clips, task)
+    scores = _scores(embeddings, sources, clips, task)
     good = [position for position, clip_id in enumerate(clips["clip_id"]) if clip_id in scores]
     cross = is_cross_validated(clips["split"])
     scored = ScoredClips(
@@ -205,7 +213,7 @@ def score_shard(row: pa.Table, task: ScoreTask) -> pa.Table:
     matrix = (
         np.stack([scores[clip_id] for clip_id in scored.clip_ids]) if good else _no_scores(task)
     )
-    failures = _failures(embeddings, source, clips, set(scored.clip_ids))
+    failures = _failures(embeddings, sources, clips, set(scored.clip_ids))
     rows = score_rows(scored, matrix, task.classes)
     receipt = Table(task.scores).commit(name, rows, failures)
     return pa.table({"receipt": pa.array([json.dumps(asdict(receipt))])})
@@ -216,33 +224,44 @@ def _no_scores(task: ScoreTask) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _scores(
-    embeddings: Table, source: str, clips: Mapping[str, list[Any]], task: ScoreTask
+    embeddings: Table, sources: Sequence[str], clips: Mapping[str, list[Any]], task: ScoreTask
 ) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """Scores by clip id, of those that have an embedding; each fold's clips by that fold's head."""
     folds: dict[str, str | None] = dict(zip(clips["clip_id"], clips["fold"], strict=True))
     spec = _bundle(task, task.folds[0] if task.folds else None).spec
     pooling = build_pooling(PluginChoice(**spec.pooling))
-    rows = embeddings.read_shard(source, ["clip_id", "variant", spec.layer])
-    layer = layer_rows(rows.filter(pc.equal(rows["variant"], 0)), spec.layer)
-    vectors = pooling.pool(layer)
+    clip_ids: list[str] = []
+    pooled = []
+    for source in sources:  # one at a time: all of them together may be large
+        rows = embeddings.read_shard(source, ["clip_id", "variant", spec.layer])
+        layer = layer_rows(rows.filter(pc.equal(rows["variant"], 0)), spec.layer)
+        clip_ids += layer.clip_ids
+        pooled.append(pooling.pool(layer))
+    vectors = np.concatenate(pooled)
     found = {}
     for fold in task.folds or (None,):
         mine = [
             position
-            for position, clip_id in enumerate(layer.clip_ids)
+            for position, clip_id in enumerate(clip_ids)
             if clip_id in folds and folds[clip_id] == fold
         ]
         if mine:
             matrix = _bundle(task, fold).scores(vectors[mine])
-            found.update({layer.clip_ids[p]: s for p, s in zip(mine, matrix, strict=True)})
+            found.update({clip_ids[p]: s for p, s in zip(mine, matrix, strict=True)})
     return found
 
 
 def _failures(
-    embeddings: Table, source: str, clips: Mapping[str, list[Any]], scored: set[str]
+    embeddings: Table, sources: Sequence[str], clips: Mapping[str, list[Any]], scored: set[str]
 ) -> list[Failure]:
     """Clips without a score, with the reason they have no embedding."""
-    known = {row["clip_id"]: row for row in embeddings.shard_failures(source).to_pylist()}
+    if len(scored) == len(clips["clip_id"]):
+        return []
+    known = {
+        row["clip_id"]: row
+        for source in sources
+        for row in embeddings.shard_failures(source).to_pylist()
+    }
     uris = dict(zip(clips["clip_id"], clips["uri"], strict=True))
     found = []
     for clip_id in clips["clip_id"]:

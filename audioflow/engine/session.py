@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,9 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import ray
-import ray.data
 
 from audioflow.errors import InputError
 from audioflow.recipe import RaySection
@@ -48,11 +46,19 @@ def silence(address: str) -> str:
 
 
 class Session:
-    """A lazy connection: `ensure` makes it, `close` ends only what was started here."""
+    """A lazy connection: `ensure` makes it, `close` ends only what was started here.
+
+    Starting a Ray takes seconds in which this process has little to do: who knows that one will be
+    needed says so by `begin`, and does something else meanwhile.
+    """
 
     def __init__(self, section: RaySection) -> None:
         self._section = section
         self._started = False
+        self._beginning: threading.Thread | None = None
+        self._connected = threading.Event()
+        self._closed = threading.Event()
+        self._fault: BaseException | None = None
 
     def __enter__(self) -> "Session":
         return self
@@ -65,18 +71,45 @@ class Session:
     ) -> None:
         self.close()
 
+    def begin(self) -> None:
+        """Start to connect, in a thread of its own; what goes wrong is raised by `ensure`."""
+        import ray  # here, since two threads that import at once take longer than one
+
+        if self._beginning is None and not ray.is_initialized():
+            self._beginning = threading.Thread(target=self._keep_connected, daemon=True)
+            self._beginning.start()
+
+    def _keep_connected(self) -> None:
+        """Connect, and stay until the session is closed: Linux ends Ray's processes together with
+        the thread that started them."""
+        try:
+            with quiet():
+                self._connect()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the connection is needed
+            self._fault = error
+        finally:
+            self._connected.set()
+        self._closed.wait()
+
     def ensure(self) -> dict[str, float]:
         """Connect if need be; returns the cluster's resources."""
+        import ray
+
+        if self._beginning:
+            self._connected.wait()
+        if self._fault is not None:
+            raise self._fault
         if not ray.is_initialized():
             on_terminate = signal.getsignal(signal.SIGTERM)
             with quiet():
                 self._connect()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, on_terminate)  # Ray installs its own
-        _configure_data()
         return {name: float(value) for name, value in ray.cluster_resources().items()}
 
     def _connect(self) -> None:
+        import ray
+
         address = self._section.address
         # How often training looks after its workers; each report of an epoch waits for a look.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -107,6 +140,9 @@ class Session:
         # Bound to this machine's loopback address, so it needs no token, and leaves none behind.
         os.environ["RAY_AUTH_MODE"] = "disabled"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_preload_python_modules", "audioflow.engine.preload")
+        # Else the workers wait for all that Ray starts beside them, such as its dashboard.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
             address="local",
             num_cpus=self._section.num_cpus,
@@ -117,12 +153,21 @@ class Session:
 
     def close(self) -> None:
         """Stop the Ray that was started here; one that was joined is only left."""
+        if self._beginning:
+            self._connected.wait()
         if self._started:
+            import ray
+
             ray.shutdown()
             self._started = False
+        self._closed.set()
+        self._beginning = None
 
 
-def _configure_data() -> None:
+def configure_data() -> None:
+    """Set up Ray Data for this process; before its first use."""
+    import ray.data
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -138,19 +183,29 @@ def _configure_data() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
+_RAYS_OWN = re.compile(rb"\[[\d-]+ [\d:,]+ [A-Z] \d+ \d+\] ")
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what Ray's C++ core writes while it starts off the terminal, unless the start fails."""
+    """Keep what Ray's C++ core writes while it starts off the terminal, unless the start fails.
+
+    What others write to standard error meanwhile comes at the end.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
         os.dup2(chatter.fileno(), 2)
+        failed = False
         try:
             yield
         except BaseException:
-            chatter.seek(0)
-            os.write(kept, chatter.read())
+            failed = True
             raise
         finally:
             os.dup2(kept, 2)
+            chatter.seek(0)
+            for line in chatter:
+                if failed or not _RAYS_OWN.match(line):
+                    os.write(kept, line)
             os.close(kept)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from audioflow.planning.intervals import Interval
 from audioflow.planning.sample import Floats, Recordings, Sample
 
+WORKERS = "workers"
 CONFIDENCE = 0.9
 """Of the intervals of totals."""
 
@@ -135,7 +136,8 @@ class Wall:
     """How long a run takes, and what holds it up.
 
     by: `cores` where all cores are busy, `longest` where one recording is, else the stage whose
-    workers are too few. busiest: the stage that takes most, `share` of all core seconds.
+    workers are too few, or `workers` where those do all stages. busiest: the stage that takes most,
+    `share` of all core seconds.
     """
 
     seconds: float
@@ -146,18 +148,43 @@ class Wall:
     share: float
 
 
+Wish = tuple[int | None, float]
+"""`actors` and `num_gpus` of a backbone, as in the recipe."""
+
+
+def own_workers(wishes: Sequence[Wish], cluster: Cluster) -> int:
+    """Processes of the engine that decode and embed by themselves; 0 where decoding is a step of
+    its own, for a backbone that needs a GPU."""
+    if any(num_gpus for _, num_gpus in wishes):
+        return 0
+    chosen = [actors for actors, _ in wishes if actors]
+    return max(chosen) if chosen else max(1, int(cluster.cpus))
+
+
 def decode_workers(cluster: Cluster, decode_cpus: float, shards: int) -> int:
     """Decode tasks that run at once; as the engine asks Ray for them."""
     return max(1, min(shards, int(cluster.cpus / min(decode_cpus, cluster.cpus) + 1e-9)))
 
 
-def wall(stages: Sequence[Stage], cluster: Cluster, longest_s: float, startup_s: float) -> Wall:
+def wall(
+    stages: Sequence[Stage],
+    cluster: Cluster,
+    longest_s: float,
+    startup_s: float,
+    own_workers: int = 0,
+) -> Wall:
     """Time on the clock: all core seconds over all cores, but no less than any stage takes with
-    its workers, and than the longest recording takes; and the start."""
+    its workers, and than the longest recording takes; and the start.
+
+    own_workers: those that do all stages by themselves, where there are such.
+    """
     on_cores = [stage for stage in stages if not stage.on_gpu]
     core_s = sum(stage.seconds for stage in on_cores)
     limits = {"cores": core_s / cluster.cpus, "longest": longest_s}
-    limits |= {stage.name: stage.seconds / stage.workers for stage in stages}
+    if own_workers:
+        limits[WORKERS] = core_s / own_workers
+    else:
+        limits |= {stage.name: stage.seconds / stage.workers for stage in stages}
     by = max(limits, key=lambda name: limits[name])
     busiest = max(stages, key=lambda stage: stage.seconds)
     every_s = sum(stage.seconds for stage in stages)
@@ -187,10 +214,14 @@ class Memory:
         return self.decode_limit_bytes + self.backbones_bytes + self.store_bytes
 
 
-def engine_actors(actors: int | None, num_gpus: float, cluster: Cluster, tables: int) -> int:
-    """Actors of a backbone that the engine starts, with these settings of the recipe."""
+def engine_actors(wish: Wish, cluster: Cluster, wishes: Sequence[Wish]) -> int:
+    """Actors of a backbone that the engine starts, where each has its own.
+
+    wishes: of all backbones, which share the GPUs evenly: all of them have to run at once.
+    """
+    actors, num_gpus = wish
     if actors:
         return actors
     if num_gpus:
-        return max(1, int(cluster.gpus / num_gpus))
-    return max(1, int(cluster.cpus / tables))
+        return max(1, int(cluster.gpus / sum(gpus for _, gpus in wishes)))
+    return max(1, int(cluster.cpus / len(wishes)))

@@ -84,11 +84,15 @@ class TableTodo:
 
 @dataclass(frozen=True)
 class Rules:
-    """Settings of the recipe that a forecast depends on."""
+    """Settings of the recipe that a forecast depends on.
+
+    own_workers: those that decode and embed by themselves, 0 where decoding is a step of its own.
+    """
 
     decode_cpus: float
     decode_memory_gb: float
     max_failed_share: float
+    own_workers: int = 0
 
 
 @dataclass(frozen=True)

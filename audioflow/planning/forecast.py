@@ -28,7 +28,7 @@ from audioflow.planning.figures import (
 from audioflow.planning.intervals import Interval, effective_count, wilson
 from audioflow.planning.sample import Floats, Recordings, Sample
 
-STARTUP_S = 13.0
+STARTUP_S = 7.0
 """From the command to the first shard: Ray, and torch in every actor (benchmarks/README.md)."""
 
 WORKER_BYTES = 200e6
@@ -62,12 +62,14 @@ def forecast(known: Known) -> Forecast:
     decode_s, decode_left = known.total(decoding), known.total(decoding, any_left)
     media_s = known.total(measured.media_s)
     shards = max(todo.shards for todo in known.todo)
-    workers = decode_workers(known.cluster, known.rules.decode_cpus, shards)
+    own = min(known.rules.own_workers, shards)
+    workers = own or decode_workers(known.cluster, known.rules.decode_cpus, shards)
     stages = [
         Stage(DECODE, decode_left.value, workers),
         *(Stage(f"embeddings/{t.table}", t.core_s_left, t.actors, t.actors_on_gpu) for t in tables),
     ]
-    took = wall(stages, known.cluster, _longest_s(known) if any_left.any() else 0.0, STARTUP_S)
+    longest_s = _longest_s(known) if any_left.any() else 0.0
+    took = wall(stages, known.cluster, longest_s, STARTUP_S, own)
     wall_s = _bounds(took, decode_left)
     return Forecast(
         clips=int(recordings.clips.sum()),
@@ -163,15 +165,21 @@ def _bounds(took: Wall, decoding: Interval) -> Interval:
 
 
 def _memory(known: Known, workers: int, tables: Sequence[TableForecast]) -> Memory:
-    """Of one machine, work being spread evenly; rows wait between one stage and the next."""
+    """Of one machine, work being spread evenly; rows wait between one stage and the next.
+
+    Workers of their own hold one row each, beside the backbones.
+    """
     actors = sum(table.actors for table in tables)
     machines = known.cluster.machines
     limit = known.rules.decode_memory_gb * 2**30
+    own = known.rules.own_workers > 0
+    beside = 0 if own else WORKER_BYTES
+    rows = workers if own else workers + 2 * actors
     return Memory(
-        decode_bytes=workers * (known.measured.child_bytes + WORKER_BYTES) / machines,
+        decode_bytes=workers * (known.measured.child_bytes + beside) / machines,
         backbones_bytes=sum(table.actors * table.process_bytes for table in tables) / machines,
-        store_bytes=(workers + 2 * actors) * known.measured.row_bytes / machines,
-        decode_limit_bytes=workers * (limit + WORKER_BYTES) / machines,
+        store_bytes=rows * known.measured.row_bytes / machines,
+        decode_limit_bytes=workers * (limit + beside) / machines,
     )
 
 

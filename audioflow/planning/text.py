@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from rich.markup import escape
 
+from audioflow.planning.estimate import WORKERS
 from audioflow.planning.figures import ErrorSeen, Forecast, StratumForecast, TableForecast
 from audioflow.planning.forecast import DECODE, STARTUP_S
 from audioflow.planning.intervals import Interval
@@ -155,6 +156,8 @@ def _time(found: Forecast) -> Iterator[str]:
     how = f"{duration(core_s)} of work / {cluster.cpus:g} cores"
     if found.wall.by == "longest":
         how = "what the longest recording takes, on one core"
+    elif found.wall.by == WORKERS:
+        how = f"{duration(core_s)} of work / {plural(found.decode_workers, 'worker')}"
     elif found.wall.by != "cores":
         how = f"{duration(core_s)} of work, held up by {_stage(found.wall.by)}"
     yield from _folded(" " * 4, f"{how} + {STARTUP_S:g} s to start", 4)
@@ -214,6 +217,10 @@ def _bottleneck(found: Forecast) -> Iterator[str]:
     elif wall.by == "cores":
         busiest = _stage(wall.busiest)
         yield f"{busiest} takes {percent(wall.share)} of the work; twice the cores halve the time"
+    elif wall.by == WORKERS:
+        few = found.decode_workers == max(table.shards for table in found.tables)
+        why = "make embed.clips_per_shard smaller" if few else "raise `actors`, or leave it out"
+        yield f"there are {plural(found.decode_workers, 'worker')} only: {why}"
     elif wall.by == DECODE:
         few = found.decode_workers == max(table.shards for table in found.tables)
         why = "embed.clips_per_shard" if few else "embed.decode_cpus"

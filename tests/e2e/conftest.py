@@ -76,7 +76,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="af-"))  # short: Ray's sockets lie in it
     port, dashboard, agent = free_port(), free_port(), free_port()
     command = [
-        *(BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"),
+        *(
+            BIN / "ray",
+            "start",
+            "--head",
+            "--block",
+            "--num-cpus=2",
+            "--num-gpus=1",
+            "--disable-usage-stats",
+        ),
         *(f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"),
         f"--dashboard-agent-listen-port={agent}",  # another Ray may have the usual one
     ]

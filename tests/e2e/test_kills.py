@@ -94,13 +94,14 @@ def commits(folder: Path) -> dict[str, int]:
     }
 
 
-def start(place: Place, address: str) -> subprocess.Popen[bytes]:
+def start(place: Place, address: str, *overrides: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
             BIN / "audioflow",
             "embed",
             place.folder / "recipe.yaml",
             f"ray.address={address}",
+            *overrides,
         ],
         cwd=ROOT,
         env=place.environment(),
@@ -155,13 +156,26 @@ def workers(name: str) -> list[int]:
     return found
 
 
+ON_GPU = ("embed.backbones.acoustic.num_gpus=0.5", "embed.backbones.color.num_gpus=0.5")
+
+
 @pytest.mark.parametrize(
-    ("title", "commits_before"), [("decode_shard", (0, 0, 0)), ("EmbedShard", (0, 8, 20))]
+    ("title", "commits_before", "way"),
+    [
+        ("EmbedWorker", (0, 8, 20), ()),
+        ("decode_and_tell", (0, 0, 0), ON_GPU),
+        ("EmbedShard", (0, 8, 20), ON_GPU),
+    ],
 )
 def test_killed_workers_and_actors_cost_nothing(
-    place: Place, cluster: Cluster, undisturbed: dict, title: str, commits_before: tuple[int, ...]
+    place: Place,
+    cluster: Cluster,
+    undisturbed: dict,
+    title: str,
+    commits_before: tuple[int, ...],
+    way: tuple[str, ...],
 ) -> None:
-    driver = start(place, cluster.address)
+    driver = start(place, cluster.address, *way)
     killed: set[int] = set()
     for least in commits_before:
         wait_for(lambda least=least: len(commits(place.folder)) >= least, driver)

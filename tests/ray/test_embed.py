@@ -12,6 +12,7 @@ from audioflow.engine.manifest import make_manifest
 from audioflow.engine.run import Run
 from audioflow.errors import TableError, TooManyFailures
 from audioflow.storage import local_path
+from tests.ray.conftest import build_run
 
 
 def rows_by_id(run: Run, backbone: str) -> dict[str, dict]:
@@ -51,6 +52,42 @@ def test_a_shard_reads_as_plain_parquet(done: Run) -> None:
     assert schema.field("clip_id").type == pa.string()
     assert schema.field("embedding").type == pa.list_(pa.list_(pa.float32(), 108))
     assert not [field for field in schema if isinstance(field.type, pa.ExtensionType)]
+
+
+@pytest.mark.parametrize("on_gpu", [("acoustic", "color"), ("acoustic",), ("color",)])
+def test_the_way_of_backbones_on_gpus_gives_the_same_tables(
+    corpus: Path, done: Run, tmp_path: Path, on_gpu: tuple[str, ...]
+) -> None:
+    run = build_run(corpus, tmp_path, *(f"embed.backbones.{name}.num_gpus=0.5" for name in on_gpu))
+    make_manifest(run)
+    embed(run)
+    for backbone in ("acoustic", "color"):
+        mine, other = run.embeddings(backbone), done.embeddings(backbone)
+        assert mine.read().equals(other.read())
+        gone = ["node"]
+        assert mine.read_failures().drop(gone).equals(other.read_failures().drop(gone))
+        header = mine.complete_header()
+        assert header.fingerprint == other.complete_header().fingerprint
+        shares = header.stats["shares"]
+        assert {"decode", "embed acoustic", "embed color", "write", "wait"} <= shares.keys()
+        assert sum(shares.values()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_run_says_where_its_time_went(done: Run) -> None:
+    notes = [event for event in done.listener if (event.job, event.kind) == ("embed", "note")]  # type: ignore[attr-defined]
+    (note,) = notes
+    stats = done.embeddings("acoustic").complete_header().stats
+    assert note.data["text"] == stats["verdict"]
+    assert stats["shares"].keys() == {
+        "fetch",
+        "decode",
+        "embed acoustic",
+        "embed color",
+        "write",
+        "wait",
+    }
+    assert all(0 <= share <= 1 for share in stats["shares"].values())
+    assert 0 <= stats["start_s"] <= stats["seconds"]
 
 
 def test_progress_counts_every_clip_once(done: Run) -> None:

@@ -51,11 +51,18 @@ def failures(run: Run) -> dict[str, dict[str, Any]]:
     return {row["clip_id"]: row for row in rows}
 
 
-def test_a_file_that_kills_the_decoder_costs_that_clip_only(root: Path, harmful: str) -> None:
+ON_GPU = "embed.backbones.acoustic.num_gpus=0.5"
+"""Decoding is a step of its own then, and media travels."""
+
+
+@pytest.mark.parametrize("way", [(), (ON_GPU,)])
+def test_a_file_that_kills_the_decoder_costs_that_clip_only(
+    root: Path, harmful: str, way: tuple[str, ...]
+) -> None:
     for name in ("segfault", "hang", "bomb"):
         shutil.copy(root / "low" / "00.wav", root / "low" / f"{name}.wav")
     limits = ("embed.decode_timeout_s=8", "embed.decode_memory_gb=0.5", "embed.max_failed_share=1")
-    run = made(root, {"patch_s": 0.3}, harmful, *limits)
+    run = made(root, {"patch_s": 0.3}, harmful, *limits, *way)
     lost = failures(run)
     assert {clip: row["error"] for clip, row in lost.items()} == {
         "low/segfault.wav": "crashed",
@@ -73,10 +80,13 @@ def whole(path: Path, rate: int) -> np.ndarray:
     return np.concatenate([part.samples for part in parts if isinstance(part, SoundPart)])
 
 
-def test_a_long_recording_in_windows_gives_what_the_whole_would(root: Path) -> None:
+@pytest.mark.parametrize("way", [(), (ON_GPU,)])
+def test_a_long_recording_in_windows_gives_what_the_whole_would(
+    root: Path, way: tuple[str, ...]
+) -> None:
     long = write_wav(root / "low" / "long.wav", ramp(2_000.0, RATE), RATE)
     options = {"patch_s": 1.0, "hop_s": 7.3}
-    run = made(root, options)
+    run = made(root, options, *way)
     table = run.embeddings("acoustic")
     rows = {row["clip_id"]: row for row in table.read().to_pylist()}
     row = rows["low/long.wav"]

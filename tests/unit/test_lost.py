@@ -37,6 +37,13 @@ def test_lost_workers_are_told_with_the_way_out(lost: Exception) -> None:
     assert "run the same command again" in str(error)
 
 
+def test_an_actor_that_cannot_be_made_is_a_mistake_in_the_program() -> None:
+    lost = ActorDiedError(RayTaskError("__init__", "traceback", ValueError("no such thing")))
+    outer = ZeroDivisionError("as it came")
+    outer.__cause__ = lost
+    assert told(outer) is outer
+
+
 def test_a_mistake_in_the_program_stays_what_it_is() -> None:
     mistake = ZeroDivisionError("division by zero")
     assert told(mistake) is mistake

@@ -255,14 +255,14 @@ def test_the_smallest_batch_that_is_nearly_as_fast_as_the_fastest_is_taken():
 def test_the_size_is_measured_once_and_remembered(monkeypatch, tmp_path):
     ready = made_ready("tiny", {"weights": "random"})
     ready.backbone.to(CPU)
-    first = tuning.limits_for(ready, CPU)
+    first = tuning.batch_size(ready, CPU)
     (stored,) = (tmp_path / "cache/audioflow/batch-sizes").glob("*.json")
     told = json.loads(stored.read_text())
     curve = {int(size): rate for size, rate in told["patches_per_s"].items()}
-    assert first.patches_per_batch == told["batch_size"] == tuning.chosen_size(curve)
+    assert first == told["batch_size"] == tuning.chosen_size(curve)
     assert min(curve.values()) > 0
     monkeypatch.setattr(tuning, "throughputs", lambda *_: pytest.fail("measured again"))
-    assert tuning.limits_for(ready, CPU) == first
+    assert tuning.batch_size(ready, CPU) == first
     other = made_ready("tiny", {"weights": "random", "hop_s": 0.25})
     assert tuning._key(other, CPU) != tuning._key(ready, CPU)
 
@@ -270,18 +270,21 @@ def test_the_size_is_measured_once_and_remembered(monkeypatch, tmp_path):
 def test_a_damaged_memory_of_the_size_is_measured_again(tmp_path):
     ready = made_ready("tiny", {"weights": "random"})
     ready.backbone.to(CPU)
-    tuning.limits_for(ready, CPU)
+    tuning.batch_size(ready, CPU)
     (stored,) = (tmp_path / "cache/audioflow/batch-sizes").glob("*.json")
     stored.write_text("{")
-    assert tuning.limits_for(ready, CPU).patches_per_batch >= 1
+    assert tuning.batch_size(ready, CPU) >= 1
     assert json.loads(stored.read_text())["batch_size"] >= 1
 
 
-def test_a_given_size_is_not_measured(monkeypatch):
+def test_a_given_size_is_not_measured_and_on_a_cpu_none_is(monkeypatch):
     monkeypatch.setattr(tuning, "throughputs", lambda *_: pytest.fail("measured"))
     ready = made_ready("tiny", {"weights": "random", "batch_size": 7})
     assert tuning.limits_for(ready, CPU).batch_size(8000) == 7
-    assert tuning.limits_for(made_ready("acoustic", {}), CPU).patches_per_batch == 32
+    sizes = {"acoustic": 8, "tiny": 32, "vggish": 64}
+    for name, size in sizes.items():
+        options = {} if name == "acoustic" else {"weights": "random"}
+        assert tuning.limits_for(made_ready(name, options), CPU).patches_per_batch == size
 
 
 def test_sizes_that_need_too_much_memory_end_the_measuring():

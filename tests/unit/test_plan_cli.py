@@ -148,6 +148,17 @@ def test_few_workers_and_the_setting_that_gives_more_are_named():
     assert "4 workers only: make embed.clips_per_shard smaller" in " ".join(hints(few))
 
 
+def test_few_workers_of_their_own_are_named():
+    base = known(table(3.0), decode_s=1.0)
+    few = forecast(replace(base, rules=Rules(1.0, 4.0, 0.05, own_workers=8)))
+    assert (few.decode_workers, few.wall.by) == (8, "workers")
+    assert few.wall.seconds == pytest.approx(4.0 * COUNT / 8 + STARTUP_S)
+    told = " ".join(hints(few))
+    assert "there are 8 workers only: raise `actors`, or leave it out" in told
+    memory = few.memory_per_machine
+    assert (memory.decode_bytes, memory.store_bytes) == (8 * 2e8, 8 * 6e7)
+
+
 def test_a_long_recording_holds_a_run_up():
     base = known(table(0.001), decode_s=0.001, cpus=1000)
     decode_s = np.full(TRIED, 0.001)

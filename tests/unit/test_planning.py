@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from audioflow.engine.embed_stream import Pipeline
+from audioflow.engine.embed_pipeline import Pipeline
 from audioflow.planning.estimate import (
     Cluster,
     Stage,
     decode_workers,
     engine_actors,
+    own_workers,
     total,
     wall,
 )
@@ -252,17 +253,49 @@ def test_nothing_to_do_takes_no_time():
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 64])
-@pytest.mark.parametrize("gpus", [0, 1, 4])
-@pytest.mark.parametrize("choice", [{}, {"actors": 3}, {"num_gpus": 0.5}, {"num_gpus": 1}])
-def test_actors_and_workers_are_those_of_the_engine(cpus, gpus, choice):
-    backbone = BackboneChoice(**choice)
-    section = EmbedSection(backbones={"a": backbone, "b": backbone}, decode_cpus=2)
-    resources = {"CPU": float(cpus), "GPU": float(gpus)}
-    pipeline = Pipeline(section, [None, None], resources, StorageOptions())
-    mine = engine_actors(backbone.actors, backbone.num_gpus, Cluster(cpus, gpus), 2)
-    assert mine == pipeline._actors(backbone)
-    assert decode_workers(Cluster(cpus), 2, 1000) == int(cpus / pipeline._decode_cpus())
+def test_decode_workers_are_those_of_the_engine(cpus):
+    section = EmbedSection(backbones={"a": BackboneChoice()}, decode_cpus=2)
+    resources = {"CPU": float(cpus)}
+    pipeline = Pipeline(section, [], resources, StorageOptions())
+    assert decode_workers(Cluster(cpus), 2, 1000) == int(cpus / pipeline.decode_cpus)
     assert decode_workers(Cluster(cpus), 2, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("wishes", "cpus", "workers"),
+    [
+        ([(None, 0.0)], 2, 2),
+        ([(None, 0.0), (None, 0.0)], 64, 64),
+        ([(None, 0.0)], 0.5, 1),
+        ([(3, 0.0), (None, 0.0), (5, 0.0)], 64, 5),
+        ([(None, 0.0), (None, 0.5)], 64, 0),
+    ],
+)
+def test_workers_decode_and_embed_by_themselves_unless_a_backbone_needs_a_gpu(
+    wishes, cpus, workers
+):
+    assert own_workers(wishes, Cluster(cpus)) == workers
+
+
+@pytest.mark.parametrize(
+    ("wish", "cluster", "actors"),
+    [
+        ((None, 0.0), Cluster(64, 4), 32),
+        ((3, 0.0), Cluster(64, 4), 3),
+        ((None, 0.5), Cluster(64, 4), 4),
+        ((None, 1.0), Cluster(64, 4), 2),
+        ((None, 1.0), Cluster(64, 0), 1),
+    ],
+)
+def test_each_backbone_has_its_actors_where_one_needs_a_gpu(wish, cluster, actors):
+    assert engine_actors(wish, cluster, [wish, (None, wish[1])]) == actors
+
+
+def test_too_few_workers_of_their_own_are_what_holds_a_run_up():
+    stages = [Stage("decode", 600.0, 2), Stage("embeddings/a", 200.0, 2)]
+    found = wall(stages, Cluster(8), 1.0, 0.0, own_workers=2)
+    assert (found.seconds, found.by, found.busiest) == (400.0, "workers", "decode")
+    assert wall(stages, Cluster(8), 1.0, 0.0, own_workers=8).seconds == 100.0
 
 
 # speed
