@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := $(BIN)/audioflow run configs/demo.yaml
 
-.PHONY: demo test slow lint types format lock clean help
+.PHONY: demo test slow bench lint types format lock clean help
 
 help:
 	@echo "make demo    set up, make a small corpus, run the whole flow, say where the report is"
 	@echo "make test    set up, run the tests         make slow    run those that take minutes"
 	@echo "make lint    ruff, rules and format        make types   mypy"
-	@echo "make format  let ruff rewrite the files    make clean   remove runs/ and data/demo"
+	@echo "make bench   time embed against what its cores allow (CASE=name for one case)"
+	@echo "make format  let ruff rewrite the files    make clean   remove runs/, data/demo, data/bench"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v[:2] >= (3, 11) else \
@@ -33,6 +34,10 @@ test: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# How close embed comes to what the cores allow; all cases take half an hour, one less than three minutes.
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py $(CASE)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +56,4 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o requirements.lock
 
 clean:
-	rm -rf runs data/demo
+	rm -rf runs data/demo data/bench
