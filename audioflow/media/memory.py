@@ -1,7 +1,7 @@
 """Memory of a process that decodes, or computes on a CPU: what was freed is kept for later.
 
 The C library gives large blocks back to the system at once and asks for them again a moment later,
-and the system clears every page of them. That is a fifth of the time of decoding, and up to a third
+and the system clears every page of them. That is a sixth of the time of decoding, and up to a third
 of that of networks on a CPU.
 """
 
