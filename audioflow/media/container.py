@@ -63,7 +63,7 @@ def open_media(path: str) -> Iterator[InputContainer]:
     if kind := external_reference(path, head):
         why = f"its media lies in another file (a data reference of the kind {kind!r})"
         raise MediaError("refused", why)
-    options = {"protocol_whitelist": "file", "format_whitelist": _formats()}
+    options = {"protocol_whitelist": "file", "format_whitelist": _formats()} | _probing(head)
     try:
         container = av.open(
             "file:" + os.path.abspath(path), options=options, metadata_errors="ignore"
@@ -74,6 +74,16 @@ def open_media(path: str) -> Iterator[InputContainer]:
         raise _open_error(error, head) from error
     with container:
         yield container
+
+
+def _probing(head: bytes) -> dict[str, str]:
+    """How far FFmpeg looks into a wav file for DTS, which may stand there as if it were PCM.
+
+    Left alone it puts every format to up to 5 MB of samples, 18 of the 26 ms that opening a clip of
+    5 s took; DTS shows within four packets (16 KiB), unless silence comes first.
+    """
+    is_wav = head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE"
+    return {"max_probe_packets": "4"} if is_wav and any(head[-1024:]) else {}
 
 
 def _head(path: str) -> bytes:

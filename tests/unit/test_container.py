@@ -2,9 +2,13 @@
 
 import os
 import socket
+import subprocess
 import threading
+import time
+import wave
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -294,3 +298,41 @@ def test_decoding_opens_no_handle_that_it_leaves_open(tmp_path, video):
 def test_a_picture_is_no_sound(tmp_path):
     path = write_media(tmp_path / "a.mkv", frames=np.zeros((3, 32, 32, 3), np.uint8))
     assert parts(path)[0].error == "no_audio"
+
+
+@pytest.fixture(scope="module")
+def dts(tmp_path_factory) -> bytes:
+    """Three seconds of DTS as it stands on a compact disc."""
+    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    path = tmp_path_factory.mktemp("dts") / "a.dts"
+    source = ["-f", "lavfi", "-i", "anoisesrc=d=3:r=44100"]
+    coding = ["-ac", "2", "-c:a", "dca", "-strict", "-2", "-b:a", "1411200"]
+    subprocess.run([program, "-loglevel", "error", *source, *coding, str(path)], check=True)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("silence_bytes", [0, 4096, 200_000])
+def test_dts_in_a_wav_file_is_not_taken_for_samples(tmp_path, dts, silence_bytes):
+    content = bytes(silence_bytes) + dts
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(44_100)
+        file.writeframes(content[: len(content) // 4 * 4])
+    with open_media(str(path)) as container:
+        assert container.streams.audio[0].codec_context.name == "dca"
+
+
+def test_a_wav_file_is_opened_without_putting_every_format_to_its_samples(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 5 * 44_100))
+    path = write_wav(tmp_path / "a.wav", noise, 44_100)
+
+    def seconds(opened) -> float:
+        began = time.perf_counter()
+        for _ in range(8):
+            with opened(str(path)):
+                pass
+        return time.perf_counter() - began
+
+    assert seconds(open_media) < 0.5 * seconds(av.open)  # a sixth to an eighth
