@@ -29,6 +29,7 @@ HELP = {
     "manifest": "Find the clips, their labels and their splits.",
     "embed": "Decode the media and compute the embeddings of every backbone.",
     "train": "Train the head of every system.",
+    "tune": "Search the settings of systems, and make heads of the best.",
     "score": "Score the clips with every system.",
     "fuse": "Fuse the scores of several systems.",
     "report": "Write the HTML report.",

@@ -113,17 +113,13 @@ def _clusters(command: CodebookCommand) -> str:
 
 def _manifest(recipe: Recipe) -> pa.Table:
     """The manifest as the job `manifest` made it, or as it would."""
-    from audioflow.datasets import READERS
+    from audioflow.datasets.sources import read_manifest
     from audioflow.engine.run import Run
-    from audioflow.manifest import build_manifest
 
     run = Run(recipe)
     if run.manifest().header() is not None:
         return run.manifest().read()
-    section = recipe.manifest
-    reader = READERS.build(section.reader, section.options)
-    resolve = run.output if section.reader == "demo" else run.input
-    return build_manifest(reader.read(resolve), section, reader.source)
+    return read_manifest(recipe.manifest, run.input, run.output).manifest
 
 
 def train_clips(manifest: pa.Table, recipe: str) -> pa.Table:

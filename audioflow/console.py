@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
+from audioflow.console_tables import EpochTable, Line
+from audioflow.console_trials import TrialTable
 from audioflow.errors import AudioflowError, InputError
 from audioflow.events import Event
 from audioflow.redaction import masked, masked_faults, masked_values
 
 STATUS_EVERY_S = 10.0
-MOST_EPOCH_LINES = 60
 
 
 class Console:
@@ -30,6 +31,7 @@ class Console:
         self._task: TaskID | None = None
         self._status = _Status()
         self._current: Event | None = None
+        self._table: EpochTable | TrialTable | None = None
         self._told = time.monotonic()
         self._lock = threading.Lock()
         self._stream = _open(events)
@@ -93,15 +95,16 @@ class Console:
                     self._line(self._current, self._status.text())
 
     def _start(self, event: Event, data: dict[str, Any]) -> None:
+        self._end_table()
         self._stop_bar()
         self._current = event
         self._status = _Status(event.job, data.get("total", 0), data.get("done", 0))
+        self._table = _table_of(event)
         if not data.get("total") or event.job == "fuse":
             return
-        done = f", {data['done']} of them done before" if data.get("done") else ""
-        self._line(event, f"{data['total']} {self._status.unit}{done}")
+        self._line(event, _announced(data, self._status.unit))
         if self._out.is_terminal and event.job != "train":
-            self._bar = _bar(self._out)
+            self._bar = _bar(self._out, self._status.unit)
             self._task = self._bar.add_task(
                 event.job, total=data["total"], completed=data.get("done", 0), text=""
             )
@@ -113,19 +116,14 @@ class Console:
             self._bar.update(self._task, completed=data["done"], text=self._status.rates())
 
     def _epoch(self, event: Event, data: dict[str, Any]) -> None:
-        fold = data.get("fold")
-        total = self._status.total
-        self._status.data = {"done": self._status.data["done"] + 1}
-        every = max(1, total // MOST_EPOCH_LINES)
-        if data["epoch"] % every and data["epoch"] != 1:
-            return
-        parts = [f"epoch {data['epoch']:3d}", f"train loss {data['train_loss']:.4f}"]
-        if fold is not None:
-            parts.insert(0, f"fold {fold}")
-        if data["val_loss"] is not None:
-            parts.append(f"val loss {data['val_loss']:.4f}")
-        parts += [f"{key.replace('_', ' ')} {value:.3f}" for key, value in data["metrics"].items()]
-        self._line(event, "  ".join(parts))
+        if isinstance(self._table, EpochTable):
+            self._status.data = {"done": self._status.data["done"] + 1}
+            self._rows(self._table.add(data))
+
+    def _trial(self, event: Event, data: dict[str, Any]) -> None:
+        if isinstance(self._table, TrialTable):
+            self._progress(event, {"done": self._status.data["done"] + 1})
+            self._rows(self._table.add(data))
 
     def _note(self, event: Event, data: dict[str, Any]) -> None:
         self._line(event, str(data["text"]))
@@ -136,6 +134,7 @@ class Console:
         self._line(event, f"nothing to do: complete and unchanged ({_counts(event, data)})")
 
     def _done(self, event: Event, data: dict[str, Any]) -> None:
+        self._end_table()
         self._stop_bar()
         self._current = None
         parts = [_counts(event, data)]
@@ -156,6 +155,16 @@ class Console:
         self._out.print(
             f"[dim]{clock}[/dim] [cyan]{event.job}[/cyan]{escape(name)}  {escape(text)}"
         )
+
+    def _rows(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self._told = time.monotonic()
+            self._out.print(escape(line.text), style=line.style or None)
+
+    def _end_table(self) -> None:
+        if self._table is not None:
+            self._rows(self._table.rest())
+            self._table = None
 
     def _stop_bar(self) -> None:
         if self._bar is not None:
@@ -198,11 +207,36 @@ def _write(stream: TextIO, event: Event) -> None:
     stream.write(json.dumps(record) + "\n")
 
 
-def _bar(out: RichConsole) -> Progress:
+def _announced(data: dict[str, Any], unit: str) -> str:
+    """What a job has before it, in words."""
+    folds = f" in {len(data['folds'])} folds" if data.get("folds") else ""
+    if data.get("fitted"):
+        return f"fitted in one go{folds}"
+    text = f"{data['total']} {unit}{folds}"
+    if data.get("done"):
+        text += f", {data['done']} of them done before"
+    if select := data.get("select"):
+        kept = "last one" if select == "last" else f"best one by {select.replace('_', ' ')}"
+        text += f", the {kept} is kept"
+    return text
+
+
+def _table_of(event: Event) -> EpochTable | TrialTable | None:
+    """What shows the rows that are to come, in the jobs that have some."""
+    data, total = event.data, event.data.get("total", 0)
+    if event.job == "train":
+        told = {key: data[key] for key in ("folds", "select", "fitted") if key in data}
+        return EpochTable(total, **told)
+    if event.job == "tune":
+        return TrialTable(total - data.get("done", 0), data.get("select", ""), data.get("default"))
+    return None
+
+
+def _bar(out: RichConsole, unit: str) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} clips"),
+        TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
         TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(compact=True),
         console=out,
@@ -215,6 +249,8 @@ def _counts(event: Event, data: dict[str, Any]) -> str:
         return f"{data['rows']} systems"
     if event.job == "train":
         return f"{data['rows']} head{'s' if data['rows'] != 1 else ''}"
+    if event.job == "tune":
+        return f"{data['rows']} trials"
     failures = f", {data['failures']} failures" if data.get("failures") else ""
     return f"{data['rows']} clips{failures}"
 
@@ -246,7 +282,7 @@ class _Status:
 
     def __init__(self, job: str = "", total: int = 0, done: int = 0) -> None:
         self.total = total
-        self.unit = "epochs" if job == "train" else "clips"
+        self.unit = {"train": "epochs", "tune": "trials"}.get(job, "clips")
         self.data: dict[str, Any] = {"done": done}
         self._before = done
         self._started = time.monotonic()
@@ -256,7 +292,7 @@ class _Status:
         return max(time.monotonic() - self._started, 1e-6)
 
     def rates(self) -> str:
-        """Clips (or epochs) per second, times real time, failures."""
+        """Clips (epochs, trials) per second, times real time, failures."""
         text = f"{(self.data['done'] - self._before) / self._seconds:.1f} {self.unit}/s"
         if self.data.get("media_s"):
             text += f"  {self.data['media_s'] / self._seconds:.0f}x real time"

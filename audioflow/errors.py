@@ -137,3 +137,13 @@ class MediaError(AudioflowError):
 
     def __reduce__(self) -> tuple[type["MediaError"], tuple[str, str, int]]:
         return MediaError, (self.error, self.reason, self.attempts)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The error of ours inside what a framework raised, or what it raised."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, AudioflowError):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return error

@@ -4,16 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["start", "progress", "epoch", "note", "skip", "done"]
+Kind = Literal["start", "progress", "epoch", "trial", "note", "skip", "done"]
 
 
 @dataclass(frozen=True)
 class Event:
     """One thing that happened in a job.
 
-    `start`: total (clips or epochs to do), done (already there). `progress`: done, total, failures,
-    media_s (media time finished in this session). `epoch`: an epoch's record. `note`: text worth
-    reading. `skip`, `done`: how the job ended, with rows, failures, seconds.
+    `start`: total (clips, epochs or trials to do), done (already there); of `train` also folds,
+    select (what the best epoch is best in) and fitted (in one go, without epochs), of `tune` also
+    select and default (the settings as written, by dotted key). `progress`: done, total, failures,
+    media_s (media time finished in this session). `epoch`: an epoch's record, with fold and best
+    (whether it is the best so far). `trial`: number, values, score or None, best (number and score
+    of the best so far, or None), state (`finished`, `stopped`, `failed`), seconds. `note`: text
+    worth reading. `skip`, `done`: how the job ended, with rows, failures, seconds.
     """
 
     job: str
@@ -26,7 +30,8 @@ class Event:
 class EpochRecord:
     """What one pass over the training split came to; losses are mean cross-entropies in nats.
 
-    `metrics` are those on `val`: `val_accuracy`, `val_macro_f1`. Without `val`, `val_loss` is None.
+    `metrics` are those on `val`, like `val_accuracy`; those of one layer of several have its name
+    behind them: `val_accuracy[pool5]`. Without `val`, `val_loss` is None.
     """
 
     epoch: int

@@ -1,8 +1,8 @@
-"""The manifest: clips from a reader, checked, divided into splits, as an Arrow table."""
+"""The manifest: clips from readers, checked, divided into splits, as an Arrow table."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from audioflow.errors import InputError
 from audioflow.recipe import ManifestSection
+from audioflow.recipe_sources import MAIN
 from audioflow.recipe_splits import SPLITS, SplitsSection
 from audioflow.registry import nearest
 from audioflow.stratify import divide, missing
@@ -35,6 +36,8 @@ class Clip:
     size_bytes: int | None = None
     version: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    fine_labels: tuple[str, ...] | None = None
+    """The labels before some were merged; None where none was."""
     place: str = ""
     """Where the clip was read, for messages: a file, or a line of a list."""
 
@@ -43,11 +46,57 @@ class Clip:
         return self.place or self.uri
 
 
-def build_manifest(clips: Sequence[Clip], section: ManifestSection, source: str) -> pa.Table:
+@dataclass(frozen=True)
+class Addition:
+    """Clips of a further data set, which all belong to one split."""
+
+    name: str
+    split: str
+    clips: Sequence[Clip]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A clip with its place in the manifest."""
+
+    clip: Clip
+    clip_id: str
+    split: str
+    fold: str | None
+    group: str
+    source: str
+
+    @property
+    def row(self) -> dict[str, Any]:
+        clip = self.clip
+        return {
+            "clip_id": self.clip_id,
+            "uri": clip.uri,
+            "start_s": clip.start_s,
+            "duration_s": clip.duration_s,
+            "labels": list(clip.labels),
+            "split": self.split,
+            "fold": self.fold,
+            "group": self.group,
+            "size_bytes": clip.size_bytes,
+            "version": clip.version,
+            "source": self.source,
+            "fine_labels": list(clip.labels if clip.fine_labels is None else clip.fine_labels),
+        }
+
+
+def build_manifest(
+    clips: Sequence[Clip],
+    section: ManifestSection,
+    source: str,
+    additions: Sequence[Addition] = (),
+) -> pa.Table:
     """The manifest table (`tables.MANIFEST_SCHEMA`), sorted by `clip_id`.
 
-    source: what was read, for messages. Raises `InputError` for no clip at all, ids that occur
-    twice, a column that is not there, and classes with too few groups for the splits.
+    The clips and groups of additions get the addition's name in front. They are in no fold, and no
+    class of them has to be in any split. source: what was read, for messages. Raises `InputError`
+    for no clip at all, ids that occur twice, a column that is not there, classes with too few
+    groups for the splits, and a recording that is in two splits by way of an addition.
     """
     if not clips:
         raise InputError(
@@ -56,27 +105,21 @@ def build_manifest(clips: Sequence[Clip], section: ManifestSection, source: str)
     _refuse_duplicates(clips)
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     groups = [_group(clip, section.group_by) for clip in clips]
-    splits, folds = _divided(clips, groups, section, source)
-    columns: dict[str, list[Any]] = {
-        "clip_id": [clip.clip_id for clip in clips],
-        "uri": [clip.uri for clip in clips],
-        "start_s": [clip.start_s for clip in clips],
-        "duration_s": [clip.duration_s for clip in clips],
-        "labels": [list(clip.labels) for clip in clips],
-        "split": splits,
-        "fold": folds,
-        "group": groups,
-        "size_bytes": [clip.size_bytes for clip in clips],
-        "version": [clip.version for clip in clips],
-    }
+    splits, folds = _divided(clips, groups, section, source, _taught(additions))
+    placed = [
+        _Placed(clip, clip.clip_id, split, fold, group, MAIN)
+        for clip, split, fold, group in zip(clips, splits, folds, groups, strict=True)
+    ]
+    placed += _added(additions, placed)
+    rows = sorted((one.row for one in placed), key=lambda row: str(row["clip_id"]))
+    columns = {name: [row[name] for row in rows] for name in MANIFEST_SCHEMA.names}
     return pa.Table.from_pydict(columns, schema=MANIFEST_SCHEMA)
 
 
 def manifest_fingerprint(manifest: pa.Table) -> str:
     """Fingerprint of everything in the manifest."""
-    return fingerprint(
-        "manifest", [row for name in manifest.column_names for row in manifest[name].to_pylist()]
-    )
+    names = manifest.column_names
+    return fingerprint("manifest", names, [manifest[name].to_pylist() for name in names])
 
 
 def classes_of(manifest: pa.Table) -> list[str]:
@@ -97,6 +140,42 @@ def _refuse_duplicates(clips: Sequence[Clip]) -> None:
             f"{count} twice: {_some(twice)}; remove one of each, or name an id_column whose values "
             "are unique"
         )
+
+
+def _taught(additions: Sequence[Addition]) -> set[str]:
+    """The classes that additions have train clips of."""
+    trained = [clip for one in additions if one.split == "train" for clip in one.clips]
+    return {label for clip in trained for label in clip.labels}
+
+
+def _added(additions: Sequence[Addition], main: Sequence[_Placed]) -> list[_Placed]:
+    """The clips of all additions, after making sure that they can stand beside the others."""
+    ids = {one.clip_id: one for one in main}
+    groups = {one.group for one in main}
+    parts = {one.clip.uri: one for one in main}
+    found = []
+    for addition in additions:
+        _refuse_duplicates(addition.clips)
+        key = f"manifest.extra.{addition.name}"
+        for clip in addition.clips:
+            clip_id, group = f"{addition.name}/{clip.clip_id}", f"{addition.name}/{clip.uri}"
+            if clip_id in ids or group in groups:
+                what = f"clip id {clip_id!r}" if clip_id in ids else f"group {group!r}"
+                raise InputError(
+                    f"{key}: the {what} ({clip.origin}) is one of the main data set, too; give "
+                    f"{addition.name!r} another name"
+                )
+            placed = _Placed(clip, clip_id, addition.split, None, group, addition.name)
+            other = parts.setdefault(clip.uri, placed)
+            if (other.split, other.fold) != (placed.split, placed.fold):
+                part = f"fold {other.fold}" if other.fold is not None else other.split
+                raise InputError(
+                    f"{key}: the recording {clip.uri!r} is in {addition.split} here "
+                    f"({clip.origin}), and in {part} as {other.clip_id!r} of "
+                    f"{other.source!r}; take it out of one of them, or what is tested was learnt"
+                )
+            found.append(placed)
+    return found
 
 
 def _some(items: Sequence[str]) -> str:
@@ -137,20 +216,46 @@ def _column(clip: Clip, name: str, key: str) -> str:
 
 
 def _divided(
-    clips: Sequence[Clip], groups: Sequence[str], section: ManifestSection, source: str
+    clips: Sequence[Clip],
+    groups: Sequence[str],
+    section: ManifestSection,
+    source: str,
+    taught: Collection[str],
 ) -> tuple[list[str], list[str | None]]:
-    """The split and the fold of every clip."""
+    """The split and the fold of every clip; taught: classes with train clips elsewhere."""
     splits = section.splits
-    if isinstance(splits.folds, str):
-        return [CROSS_VALIDATED] * len(clips), list(_published_folds(clips, groups, splits.folds))
-    if isinstance(splits.folds, int):
-        shares = {str(number + 1): 1.0 for number in range(splits.folds)}
-        folds = _stratified(clips, groups, shares, section.seed, source)
-        return [CROSS_VALIDATED] * len(clips), list(folds)
+    if splits.folds is not None:
+        return _in_folds(clips, groups, section, source)
     if splits.column is not None:
-        return _published(clips, groups, splits), [None] * len(clips)
+        return _published(clips, groups, splits, taught), [None] * len(clips)
     shares = {name: share for name, share in splits.fractions.items() if share > 0}
     return _stratified(clips, groups, shares, section.seed, source), [None] * len(clips)
+
+
+def _in_folds(
+    clips: Sequence[Clip], groups: Sequence[str], section: ManifestSection, source: str
+) -> tuple[list[str], list[str | None]]:
+    """The split and the fold of every clip; those of the test split are in no fold."""
+    name, test = section.splits.folds, section.splits.test
+    if isinstance(name, str):
+        values = [_column(clip, name, "manifest.splits.folds") for clip in clips]
+        tested = {str(value) for value in test or ()}
+        splits = ["test" if value in tested else CROSS_VALIDATED for value in values]
+        _refuse_straddling(splits, groups, clips)
+    elif test is None:
+        splits = [CROSS_VALIDATED] * len(clips)
+    else:
+        shares = {CROSS_VALIDATED: 1 - float(test), "test": float(test)}
+        splits = _stratified(clips, groups, shares, section.seed, source)
+    places = [place for place, split in enumerate(splits) if split == CROSS_VALIDATED]
+    inside, of = [clips[place] for place in places], [groups[place] for place in places]
+    if isinstance(name, str):
+        folds = _published_folds(inside, of, name)
+    else:
+        shares = {str(number + 1): 1.0 for number in range(name)}
+        folds = _stratified(inside, of, shares, section.seed, source)
+    by_place = dict(zip(places, folds, strict=True))
+    return splits, [by_place.get(place) for place in range(len(clips))]
 
 
 def _published_folds(clips: Sequence[Clip], groups: Sequence[str], name: str) -> list[str]:
@@ -184,7 +289,12 @@ def _published_folds(clips: Sequence[Clip], groups: Sequence[str], name: str) ->
     return folds
 
 
-def _published(clips: Sequence[Clip], groups: Sequence[str], splits: SplitsSection) -> list[str]:
+def _published(
+    clips: Sequence[Clip],
+    groups: Sequence[str],
+    splits: SplitsSection,
+    taught: Collection[str],
+) -> list[str]:
     name, values = splits.column or "", splits.values
     found = []
     unknown: dict[str, Clip] = {}
@@ -200,14 +310,11 @@ def _published(clips: Sequence[Clip], groups: Sequence[str], splits: SplitsSecti
             f"{_some(told)}; given are {', '.join(map(repr, values))}"
         )
     _refuse_straddling(found, groups, clips)
-    trained = {
-        label
-        for clip, split in zip(clips, found, strict=True)
-        if split == "train"
-        for label in clip.labels
-    }
+    trained = set(taught)
+    for clip, split in zip(clips, found, strict=True):
+        trained.update(clip.labels if split == "train" else ())
     unseen = sorted({label for clip in clips for label in clip.labels} - trained)
-    if unseen and splits.train:
+    if unseen and (splits.train or taught):
         raise InputError(
             f"no train clip has the class {_some(list(map(repr, unseen)))}, so no head could learn "
             f"it; remove the class, or give train other values of {name!r}"

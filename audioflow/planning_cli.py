@@ -33,6 +33,12 @@ class PlanCommand:
 def run_plan(command: PlanCommand, told: Callable[[int, int], None]) -> int:
     """Print the forecast and return the exit code."""
     recipe = load_recipe(command.recipe, command.overrides, plugins(), "embed")
+    assert recipe.embed is not None
+    imports = ", ".join(recipe.embed.imports)
+    if not recipe.embed.backbones:
+        nothing = f"embed only imports {imports}: no media is read, there is nothing to plan"
+        typer.echo(json.dumps({"tables": [], "note": nothing}) if command.as_json else nothing)
+        return 0
     from audioflow.engine.plan import Asked, plan
     from audioflow.engine.run import Run
 
@@ -47,6 +53,8 @@ def run_plan(command: PlanCommand, told: Callable[[int, int], None]) -> int:
     out = RichConsole(highlight=False, soft_wrap=True)
     for line in forecast_lines(found, url):
         out.print(line)
+    if imports:
+        out.print(f"imports    {imports}: files are read, which is not in these figures")
     return 0
 
 

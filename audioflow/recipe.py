@@ -19,14 +19,16 @@ from pydantic import (
 
 from audioflow.errors import shown
 from audioflow.recipe_augment import AugmentSection
+from audioflow.recipe_sources import MAIN, ExtraSection
 from audioflow.recipe_splits import Split, SplitsSection
+from audioflow.recipe_train import MAX_SEED, TrainSection
+from audioflow.recipe_tune import TrackingSection, TuneSection
 from audioflow.redaction import OPTIONS_KEY, misplaced_masked
 from audioflow.registry import Registry, Settings
 from audioflow.stores import StorageOptions, option_faults
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-JOBS = ("manifest", "embed", "train", "score", "fuse", "report")
-MAX_SEED = 2**32 - 1
+JOBS = ("manifest", "embed", "train", "tune", "score", "fuse", "report")
 
 
 class PluginChoice(Settings):
@@ -58,7 +60,12 @@ class RaySection(Settings):
 
 
 class ManifestSection(Settings):
-    """Where the clips come from; the reader's own settings stand beside these keys."""
+    """Where the clips come from; the reader's own settings stand beside these keys.
+
+    extra: further data sets by name, for training unless they say otherwise. merge: label -> the
+    class that it becomes; the column `fine_labels` keeps what it was, and heads may be trained on
+    that (`train.fine`).
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -66,6 +73,15 @@ class ManifestSection(Settings):
     splits: SplitsSection = SplitsSection(train=0.6, val=0.2, test=0.2)
     group_by: str = "recording"
     seed: int = Field(0, ge=0, le=MAX_SEED)
+    extra: dict[str, ExtraSection] = Field(default_factory=dict)
+    merge: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("extra")
+    @classmethod
+    def _sources(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if MAIN in value:
+            raise ValueError(f"{MAIN!r} is the name of the section's own data set; choose another")
+        return _names(value)
 
     @field_validator("group_by")
     @classmethod
@@ -110,10 +126,27 @@ def _names(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-class EmbedSection(Settings):
-    """Media to embeddings."""
+class ImportChoice(Settings):
+    """One embeddings table of vectors that other programs computed.
 
-    backbones: dict[str, BackboneChoice] = Field(min_length=1)
+    name: the importer, by default the key of this entry; its own settings stand beside it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The importer's own settings as given."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class EmbedSection(Settings):
+    """Media to embeddings; `imports` are tables that need no media."""
+
+    backbones: dict[str, BackboneChoice] = Field(default_factory=dict)
+    imports: dict[str, ImportChoice] = Field(default_factory=dict)
     clips_per_shard: int = Field(48, ge=1, le=4096)
     decode_cpus: float = Field(1.0, gt=0)
     decoder: str = "pyav"
@@ -128,40 +161,49 @@ class EmbedSection(Settings):
     stall_timeout_s: float = Field(600.0, gt=0)
     augment: AugmentSection | None = None
 
-    @field_validator("backbones")
+    @field_validator("backbones", "imports")
     @classmethod
     def _folders(cls, value: dict[str, Any]) -> dict[str, Any]:
         return _names(value)
 
+    @model_validator(mode="after")
+    def _some(self) -> "EmbedSection":
+        if not self.tables:
+            raise ValueError("makes no table; give it an entry in backbones or in imports")
+        return self
 
-class TrainSection(Settings):
-    """How a head is trained. 0 is a legal value of every rate.
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of all tables."""
+        return (*self.backbones, *self.imports)
 
-    select: what the best epoch is best in, on `val`; `last` keeps the last one, and then no fold is
-    held out to select on.
-    """
 
-    epochs: int = Field(30, ge=1, le=100_000)
-    lr: float = Field(1e-3, ge=0)
-    batch_size: int = Field(64, ge=1, le=1_000_000)
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    weight_decay: float = Field(1e-4, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = "none"
-    select: Literal["val_loss", "val_accuracy", "val_macro_f1", "last"] = "val_loss"
-    workers: int = Field(1, ge=1)
-    cpus_per_worker: float = Field(0.5, gt=0)
-    seed: int = Field(0, ge=0, le=MAX_SEED)
+class PoolingChoice(PluginChoice):
+    """A pooling by name, and what it is used on: embeddings, logits or scores."""
+
+    on: Literal["embeddings", "logits", "scores"] | None = None
 
 
 class SystemSection(Settings):
-    """One system: a backbone's table (and layer), pooled, and the head trained on it."""
+    """One system: a backbone's table (and layers), a pooling, and the head trained on it.
+
+    layers: for heads that read several. pooling: by default what suits the head: the mean of
+    embeddings for one that takes vectors, of logits for one that takes pictures; none for one that
+    pools by itself.
+    """
 
     backbone: str
     layer: str | None = None
-    pooling: Choice = PluginChoice(name="mean")
+    layers: list[str] | None = Field(None, min_length=1)
+    pooling: Annotated[PoolingChoice, BeforeValidator(_by_name)] | None = None
     head: Choice
     train: TrainSection = TrainSection()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "SystemSection":
+        if self.layer is not None and self.layers is not None:
+            raise ValueError(f"layer ({self.layer!r}) cannot stand beside layers")
+        return self
 
 
 class ScoreSection(Settings):
@@ -212,6 +254,8 @@ class Recipe(Settings):
     manifest: ManifestSection
     embed: EmbedSection | None = None
     systems: dict[str, SystemSection] = Field(default_factory=dict)
+    tune: dict[str, TuneSection] = Field(default_factory=dict)
+    tracking: TrackingSection = TrackingSection()
     score: ScoreSection | None = None
     fuse: dict[str, FuseSection] = Field(default_factory=dict)
     report: ReportSection | None = None
@@ -234,10 +278,16 @@ class Recipe(Settings):
             raise ValueError("is empty (null); write {} for its defaults, or leave the section out")
         return value
 
-    @field_validator("systems", "fuse")
+    @field_validator("systems", "tune", "fuse")
     @classmethod
     def _folders(cls, value: dict[str, Any]) -> dict[str, Any]:
         return _names(value)
+
+    @property
+    def trained(self) -> dict[str, SystemSection]:
+        """The systems that get heads: those as written, and the tuned ones."""
+        found = {name: self.systems[one.system] for name, one in self.tune.items()}
+        return self.systems | found
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -246,6 +296,7 @@ class Recipe(Settings):
             "manifest": True,
             "embed": self.embed is not None,
             "train": bool(self.systems),
+            "tune": bool(self.tune),
             "score": self.score is not None,
             "fuse": bool(self.fuse),
             "report": self.report is not None,
@@ -263,3 +314,4 @@ class Plugins:
     poolings: Registry
     heads: Registry
     rules: Registry
+    importers: Registry

@@ -4,34 +4,41 @@ They look at the values as written, so that they find their faults beside those 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from audioflow.errors import AudioflowError, Fault
+from audioflow.errors import Fault
 from audioflow.recipe import (
     JOBS,
-    BackboneChoice,
     FuseSection,
     ManifestSection,
     Plugins,
     ReportSection,
     ScoreSection,
 )
-from audioflow.recipe_faults import faults_of
+from audioflow.recipe_searches import misfit_faults, tune_faults
 from audioflow.recipe_splits import SPLITS, SplitsSection
-from audioflow.redaction import OPTIONS_KEY, has_password, misplaced_masked
-from audioflow.registry import Registry, UnknownPlugin, nearest
+from audioflow.recipe_uses import (
+    Use,
+    Values,
+    items,
+    layer_faults,
+    mapping,
+    part_class,
+    plugin_uses,
+    rule_use,
+)
+from audioflow.redaction import OPTIONS_KEY, has_password
+from audioflow.registry import nearest
 from audioflow.stores import option_faults
-
-Values = Mapping[str, Any]
 
 _NEEDS = {
     "manifest": ("manifest",),
     "embed": ("embed",),
     "train": ("embed", "systems"),
+    "tune": ("embed", "systems", "tune"),
     "score": ("embed", "systems", "score"),
     "fuse": ("systems", "fuse"),
     "report": ("report",),
@@ -42,131 +49,67 @@ _NEEDS = {
 def all_faults(data: Values, plugins: Plugins, job: str) -> list[Fault]:
     """What is wrong with `data` beyond the shape of single sections, for `job`."""
     faults: list[Fault] = []
-    for use in _plugin_uses(data, plugins):
+    for use in plugin_uses(data, plugins):
         faults += use.faults()
-    faults += _backbone_faults(data, plugins) + _fusion_faults(data, plugins)
+    faults += _extra_faults(data) + _import_faults(data)
+    faults += _backbone_faults(data, plugins) + misfit_faults(data, plugins)
+    faults += tune_faults(data, plugins) + _fusion_faults(data, plugins)
     faults += _storage_faults(data) + _password_faults(data)
-    return faults + _split_faults(data) + _section_faults(data, job)
+    return faults + _split_faults(data, plugins) + _section_faults(data, job)
 
 
-@dataclass(frozen=True)
-class _Use:
-    """One place of a recipe that names a plug-in, with the settings given for it."""
-
-    key: tuple[str, ...]
-    registry: Registry
-    values: Values
-    name: Any
-    name_key: str = ""
-    """The key that holds the name; empty where the name is that of the place itself."""
-    own_keys: Sequence[str] = ("name",)
-    """Keys that may stand beside the plug-in's settings."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {key: value for key, value in self.values.items() if key not in self.own_keys}
-
-    def faults(self) -> list[Fault]:
-        if not isinstance(self.name, str):
-            return []  # a fault of the section itself
-        where = ".".join([*self.key, *([self.name_key] if self.name_key else [])])
-        faults, name = [], self.name
-        if name not in self.registry.entries:
-            names = self.registry.names()
-            problem = f"{self.registry.kind} {name!r} does not exist"
-            name = nearest(name, names)
-            faults.append(Fault(where, problem, self.name, ", ".join(names), name))
-        # Settings beside a misspelt name are those of the plug-in that was probably meant.
-        return faults + (self._setting_faults(name, where) if name else [])
-
-    def _setting_faults(self, name: str, where: str) -> list[Fault]:
-        try:
-            settings = self.registry.load(name).Settings
-        except UnknownPlugin as error:
-            return [Fault(where, str(error), name)]
-        try:
-            settings.model_validate_json(json.dumps(misplaced_masked(self.options)), strict=True)
-        except ValidationError as error:
-            return faults_of(error, settings, self.key, self.own_keys)
+def _extra_faults(data: Values) -> list[Fault]:
+    """Further data sets in a split that there is not: with folds clips learn or are tested."""
+    if mapping(data, "manifest", "splits").get("folds") is None:
         return []
-
-    def build(self) -> Any:
-        """The plug-in, or None where it cannot be made from what the recipe says."""
-        usable = isinstance(self.name, str) and not self.faults()
-        return self.registry.build(self.name, self.options) if usable else None
-
-
-def _plugin_uses(data: Values, plugins: Plugins) -> Iterator[_Use]:
-    manifest = _mapping(data, "manifest")
-    own = tuple(ManifestSection.model_fields)
-    yield _Use(("manifest",), plugins.readers, manifest, manifest.get("reader"), "reader", own)
-    decoder = _mapping(data, "embed").get("decoder")
-    yield _Use(("embed",), plugins.decoders, {}, decoder, "decoder")
-    for table, values in _items(data, "embed", "backbones"):
-        yield _backbone_use(table, values, plugins)
-    for system, values in _items(data, "systems"):
-        for part, registry in (("pooling", plugins.poolings), ("head", plugins.heads)):
-            key, choice = ("systems", system, part), values.get(part)
-            if isinstance(choice, dict):
-                yield _Use(key, registry, choice, choice.get("name"), "name")
-            else:
-                yield _Use(key, registry, {}, choice)
-    for name, values in _items(data, "fuse"):
-        yield _rule_use(name, values, plugins)
+    problem = "cannot stand beside manifest.splits.folds: further data sets are only learnt from"
+    return [
+        Fault(f"manifest.extra.{name}.split", problem, values["split"], "train")
+        for name, values in items(data, "manifest", "extra")
+        if values.get("split", "train") != "train"
+    ]
 
 
-def _backbone_use(table: str, choice: Values, plugins: Plugins) -> _Use:
-    name = choice.get("name")
-    key = ("embed", "backbones", table)
-    own = tuple(BackboneChoice.model_fields)
-    if name is None:
-        return _Use(key, plugins.backbones, choice, table, "", own)
-    return _Use(key, plugins.backbones, choice, name, "name", own)
-
-
-def _rule_use(name: str, values: Values, plugins: Plugins) -> _Use:
-    rule = values.get("rule", FuseSection.model_fields["rule"].default)
-    own = tuple(FuseSection.model_fields)
-    return _Use(("fuse", name), plugins.rules, values, rule, "rule", own)
+def _import_faults(data: Values) -> list[Fault]:
+    """Tables that would be made twice."""
+    backbones = mapping(data, "embed", "backbones")
+    return [
+        Fault(f"embed.imports.{name}", "stands in embed.backbones, too; give it another name", name)
+        for name in mapping(data, "embed", "imports")
+        if name in backbones
+    ]
 
 
 def _backbone_faults(data: Values, plugins: Plugins) -> list[Fault]:
     """Systems on a table that the recipe does not make, or on a layer that it does not have."""
     faults = []
-    tables = dict(_items(data, "embed", "backbones"))
-    written = _mapping(data, "embed").get("backbones")
-    names = list(written) if isinstance(written, dict) else []
-    for name, system in _items(data, "systems"):
-        table, layer = system.get("backbone"), system.get("layer")
+    kinds = [kind for kind in ("backbones", "imports") if kind in mapping(data, "embed")]
+    names = [name for kind in kinds for name in mapping(data, "embed", kind)]
+    for name, system in items(data, "systems"):
+        table, where = system.get("backbone"), f"systems.{name}"
         if not isinstance(table, str):
             continue
-        if table not in names:
-            problem = f"{table!r} is not in embed.backbones"
-            hint = nearest(table, names)
-            where = f"systems.{name}.backbone"
-            faults.append(Fault(where, problem, table, ", ".join(names) or "(it is empty)", hint))
-        elif table in tables and isinstance(layer, str):
-            layers = _layers(_backbone_use(table, tables[table], plugins).build())
-            if layers and layer not in layers:
-                problem = f"{layer!r} is not a layer of {table}"
-                hint = nearest(layer, layers)
-                where = f"systems.{name}.layer"
-                faults.append(Fault(where, problem, layer, ", ".join(layers), hint))
+        if table in names:
+            faults += layer_faults(where, system, data, plugins)
+            continue
+        problem = (
+            f"{table!r} is not in {' or '.join(f'embed.{kind}' for kind in kinds or ['backbones'])}"
+        )
+        allowed, hint = ", ".join(names) or "(it is empty)", nearest(table, names)
+        faults.append(Fault(f"{where}.backbone", problem, table, allowed, hint))
     return faults
 
 
-def _layers(backbone: Any) -> list[str]:
-    """The layers of a backbone; none where only a file that is not there yet could tell."""
-    try:
-        return list(backbone.layers) if backbone is not None else []
-    except AudioflowError:
-        return []
+def _selects(system: str, values: Values, plugins: Plugins) -> bool:
+    """Whether a system needs `val` clips to be selected on."""
+    head = part_class(system, "head", values, plugins)
+    return mapping(values, "train").get("select") != "last" and not hasattr(head, "estimator")
 
 
 def _fusion_faults(data: Values, plugins: Plugins) -> list[Fault]:
     faults = []
-    known = list(_mapping(data, "systems"))
-    for name, fused in _items(data, "fuse"):
+    known = [*mapping(data, "systems"), *mapping(data, "tune")]
+    for name, fused in items(data, "fuse"):
         key = f"fuse.{name}.systems"
         if name in known:
             problem = f"there is a system {name!r} already; give the fused one another name"
@@ -180,12 +123,12 @@ def _fusion_faults(data: Values, plugins: Plugins) -> list[Fault]:
                 faults.append(Fault(key, problem, part, ", ".join(known) or "(none)", hint))
             elif parts.count(part) > 1:
                 faults.append(Fault(key, f"names {part!r} {parts.count(part)} times", part))
-        faults += _fit_faults(data, name, fused, _rule_use(name, fused, plugins))
+        faults += _fit_faults(data, name, fused, rule_use(name, fused, plugins))
         known += [name] if name not in known else []
     return faults
 
 
-def _fit_faults(data: Values, name: str, fused: Values, use: _Use) -> list[Fault]:
+def _fit_faults(data: Values, name: str, fused: Values, use: Use) -> list[Fault]:
     """A rule that is fitted on clips which are not scored."""
     split = fused.get("fit_split", FuseSection.model_fields["fit_split"].default)
     scored = _scored(data)
@@ -195,7 +138,7 @@ def _fit_faults(data: Values, name: str, fused: Values, use: _Use) -> list[Fault
     if rule is None or not rule.needs_fit:
         return []
     key = f"fuse.{name}.fit_split"
-    if _mapping(data, "manifest", "splits").get("folds") is not None:
+    if mapping(data, "manifest", "splits").get("folds") is not None:
         problem = (
             f"{split!r} has no scores: with manifest.splits.folds every clip is scored as test"
         )
@@ -205,13 +148,15 @@ def _fit_faults(data: Values, name: str, fused: Values, use: _Use) -> list[Fault
     return [Fault(key, problem, split, usable)]
 
 
-def _split_faults(data: Values) -> list[Fault]:
+def _split_faults(data: Values, plugins: Plugins) -> list[Fault]:
     """Heads without clips to learn or to be selected on, and a report on clips without scores."""
     faults = []
     splits, scored = _splits(data), _scored(data)
-    if splits is not None and splits.folds is None and _mapping(data, "systems"):
-        for split in ("train", "val"):
-            if split not in splits.filled:
+    if splits is not None and splits.folds is None and mapping(data, "systems"):
+        selecting = any(_selects(*item, plugins) for item in items(data, "systems"))
+        selecting |= bool(mapping(data, "tune"))
+        for split in ("train", "val") if selecting else ("train",):
+            if split not in _filled(data, splits):
                 use = "learn from" if split == "train" else "be selected on"
                 problem = f"gives no clips to {split!r}, and heads need some to {use}"
                 faults.append(Fault("manifest.splits", problem, split))
@@ -255,8 +200,9 @@ def _texts(value: Any, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
 
 
 def _section_faults(data: Values, job: str) -> list[Fault]:
-    """Sections that are not there; one without an entry of `systems` or `fuse` counts as such."""
-    there = {key for key, value in data.items() if value != {} or key not in ("systems", "fuse")}
+    """Sections that are not there; `systems`, `tune` and `fuse` without an entry count as such."""
+    named = ("systems", "tune", "fuse")
+    there = {key for key, value in data.items() if value != {} or key not in named}
     needs = _NEEDS | ({"fuse": (*_NEEDS["fuse"], "score")} if job == "run" else {})
     jobs = [job] if job != "run" else [each for each in JOBS if _NEEDS[each][-1] in there]
     faults = {
@@ -270,7 +216,7 @@ def _section_faults(data: Values, job: str) -> list[Fault]:
 
 def _splits(data: Values) -> SplitsSection | None:
     """The splits of the manifest, or None where they are faulty."""
-    manifest = _mapping(data, "manifest")
+    manifest = mapping(data, "manifest")
     if "splits" not in manifest:
         default: SplitsSection = ManifestSection.model_fields["splits"].default
         return default
@@ -280,26 +226,18 @@ def _splits(data: Values) -> SplitsSection | None:
         return None
 
 
+def _filled(data: Values, splits: SplitsSection) -> list[str]:
+    """The splits that get clips, from any data set; not for folds."""
+    extra = [values.get("split", "train") for _, values in items(data, "manifest", "extra")]
+    return [name for name in SPLITS if name in splits.filled or name in extra]
+
+
 def _scored(data: Values) -> list[str] | None:
     """The splits that will have scores, or None where that cannot be told."""
     splits = _splits(data)
-    wanted = _mapping(data, "score").get("splits", ScoreSection().splits)
+    wanted = mapping(data, "score").get("splits", ScoreSection().splits)
     if splits is None or not isinstance(wanted, list) or not set(map(str, wanted)) <= set(SPLITS):
         return None
-    if splits.folds is not None:
+    if splits.folds is not None and splits.test is None:
         return list(splits.filled)
-    return [split for split in splits.filled if split in wanted]
-
-
-def _mapping(data: Values, *keys: str) -> Values:
-    """The mapping at `keys`; empty where something else is there."""
-    found: Any = data
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _items(data: Values, *keys: str) -> list[tuple[str, Values]]:
-    """The entries of the mapping at `keys` that are mappings themselves."""
-    found = _mapping(data, *keys)
-    return [(key, value) for key, value in found.items() if isinstance(value, dict)]
+    return [split for split in _filled(data, splits) if split in wanted]

@@ -15,7 +15,11 @@ Split = Literal["train", "val", "test"]
 
 
 class SplitsSection(Settings):
-    """How clips are divided: by fractions, by a published column, or into folds."""
+    """How clips are divided: by fractions, by a published column, or into folds.
+
+    Beside folds, `test` may be a share of the clips (or, of a column of folds, a list of its
+    values) that is in none of them.
+    """
 
     train: Any = None
     val: Any = None
@@ -27,8 +31,9 @@ class SplitsSection(Settings):
     def _one_way(self) -> "SplitsSection":
         given = {name: getattr(self, name) for name in SPLITS if getattr(self, name) is not None}
         if self.folds is not None:
-            others = [*given, *(["column"] if self.column is not None else [])]
-            problems = _fold_problems(self.folds, others)
+            others = [name for name in given if name != "test"]
+            others += ["column"] if self.column is not None else []
+            problems = _fold_problems(self.folds, others) + _held_out_problems(self)
         elif self.column is not None:
             problems = _value_problems(given)
         else:
@@ -49,9 +54,10 @@ class SplitsSection(Settings):
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """The splits that get clips; with folds every clip is scored, out of fold, as `test`."""
+        """The splits that get clips. Those in folds are scored, out of fold, as `test`, or as `val`
+        where a test split was held out."""
         if self.folds is not None:
-            return ("test",)
+            return ("test",) if self.test is None else ("val", "test")
         return tuple(name for name in SPLITS if getattr(self, name))
 
 
@@ -70,6 +76,19 @@ def _fold_problems(folds: Any, others: Sequence[str]) -> list[str]:
             "train)"
         )
     return problems
+
+
+def _held_out_problems(splits: SplitsSection) -> list[str]:
+    test = splits.test
+    if test is None:
+        return []
+    if isinstance(splits.folds, str):
+        return _value_problems({"test": test})
+    if isinstance(test, bool) or not isinstance(test, int | float) or not 0 < test < 1:
+        return [
+            f"test is {shown(test)}; beside a number of folds, allowed: a share between 0 and 1"
+        ]
+    return []
 
 
 def _value_problems(given: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,8 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("group", pa.string(), nullable=False),
         pa.field("size_bytes", pa.int64()),
         pa.field("version", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("fine_labels", pa.list_(pa.string()), nullable=False),
     ]
 )
 
@@ -28,6 +30,20 @@ FAILURES_SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("node", pa.string()),
+    ]
+)
+
+
+TRIALS_SCHEMA = pa.schema(
+    [
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("values", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("scores", pa.list_(pa.float64()), nullable=False),
+        pa.field("epochs", pa.int32(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
     ]
 )
 

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 import yaml
 from pipeline import run_job
 
 from audioflow.embeddings import ClipEmbedding, embedding_rows
 from audioflow.engine.embed_plan import embed_shards
-from audioflow.heads import HEADS
-from audioflow.heads.bundle import HeadBundle, HeadSpec
 from audioflow.plugins import plugins
 from audioflow.recipe_file import load_recipe
 from audioflow.storage import Folder
+from audioflow.systems.bundle import HeadBundle, HeadSpec
+from audioflow.systems.network import network_for
 from audioflow.tables import MANIFEST_SCHEMA, Header, Receipt, Table, fingerprint
 
 CLIPS, PATCHES, WIDTH, CLASSES = 200_000, 10, 128, 10
@@ -69,10 +68,12 @@ def _make(run: Folder, recipe: str) -> None:
                 "clip_id": clip_id,
                 "uri": f"/data/{clip_id}.wav",
                 "labels": [classes[number % CLASSES]],
+                "fine_labels": [classes[number % CLASSES]],
                 "split": "test",
                 "group": clip_id,
                 "size_bytes": 1000,
                 "version": "1",
+                "source": "main",
             }
             for number, clip_id in enumerate(ids)
         ],
@@ -90,14 +91,23 @@ def _make(run: Folder, recipe: str) -> None:
         clips = [ClipEmbedding({"embedding": one}, times, 5.0, 1.0) for one in vectors]
         receipts.append(table.commit(shard.name(VECTORS), embedding_rows(mine, clips, layers)))
     _finish(table, "embeddings", receipts, {}, {"vectors": VECTORS, "layers": layers})
-    head = HEADS.build("linear", {}).build(WIDTH, CLASSES)
-    weights = {f"head.{name}": value for name, value in head.state_dict().items()}
-    weights |= {"normalise.mean": torch.zeros(WIDTH), "normalise.std": torch.ones(WIDTH)}
-    names = {"pooling": {"name": "mean"}, "head": {"name": "linear"}}
     spec = HeadSpec(
-        "sound", "acoustic", VECTORS, "embedding", WIDTH, **names, classes=classes, trained_on={}
+        system="sound",
+        backbone="acoustic",
+        embeddings=VECTORS,
+        layers={"embedding": WIDTH},
+        vectors_per_patch=1,
+        pooling={"name": "mean", "on": "embeddings"},
+        head={"name": "linear"},
+        classes=classes,
+        head_classes=classes,
+        merge=None,
+        multi_label=False,
+        temperature=1.0,
+        normalised=True,
+        trained_on={},
     )
-    HeadBundle(spec, weights).save(run / "heads" / "sound", [])
+    HeadBundle(spec, network_for(spec.network, 0).state_dict()).save(run / "heads" / "sound", [])
     _finish(Table(run / "heads" / "sound"), "head", [], {}, {"folds": []}, classes)
 
 

@@ -1,7 +1,7 @@
 """`vggish`: Google's VGGish, 128 numbers per 0.96 s of sound (Hershey et al. 2017).
 
-The front end is in `frontend/logmel.py`; the network is VGG-A without its last group of
-convolutions; what AudioSet's release did to the embeddings is in `vggish_post.py`.
+The front end is in `frontend/logmel.py`, the network in `networks/vggish.py`; what AudioSet's
+release did to the embeddings is in `vggish_post.py`.
 
 Shapes: P patches, T samples of a patch, F = 96 frames, M = 64 mel bands, D width.
 """
@@ -9,9 +9,7 @@ Shapes: P patches, T samples of a patch, F = 96 frames, M = 64 mel bands, D widt
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -20,36 +18,13 @@ from audioflow.backbones.vggish_post import Post, Postprocess
 from audioflow.frontend import to_float
 from audioflow.frontend.logmel import VGGISH, log_mel
 from audioflow.media.patches import Patching, Short
+from audioflow.networks.vggish import CITATION, FRAMES_PER_PATCH, WEIGHTS, WIDTHS, Net, renamed
 from audioflow.weights import KnownWeights, WeightsName
 
 Layer = Literal["fc1_1", "fc1_2", "embedding"]
-WIDTHS: Mapping[str, int] = {"fc1_1": 4096, "fc1_2": 4096, "embedding": 128}
-FRAMES_PER_PATCH = 96
 PATCH_SAMPLES = VGGISH.samples_of(FRAMES_PER_PATCH)
 """0.975 s: what the frames of a patch see, though patches lie 0.96 s apart."""
-FLAT = 6 * 4 * 512
-"""Time, frequency, channels: the order in which the last pictures are flattened."""
 
-_CONVOLUTIONS = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0)
-"""Channels of every 3 x 3 convolution; 0 is a max-pooling by two."""
-_SCOPES = {
-    "conv1": "features.0",
-    "conv2": "features.3",
-    "conv3/conv3_1": "features.6",
-    "conv3/conv3_2": "features.8",
-    "conv4/conv4_1": "features.11",
-    "conv4/conv4_2": "features.13",
-    "fc1/fc1_1": "embeddings.0",
-    "fc1/fc1_2": "embeddings.2",
-    "fc2": "embeddings.4",
-}
-"""Name in TensorFlow, below `vggish/` -> name in torchvggish, which is that of the module."""
-_KINDS = {"weights": "weight", "biases": "bias"}
-
-_CITATION = (
-    "Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP 2017; "
-    "Gemmeke et al., Audio Set, ICASSP 2017"
-)
 PCA = "audioset-pca"
 
 
@@ -107,33 +82,12 @@ class VGGish:
     revision = 1
     patches_on_cpu = 64  # its fully connected layers are 220 MB, read once per batch
     known = (
-        KnownWeights(
-            "torchvggish",
-            "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
-            "Apache-2.0",
-            _CITATION,
-            sha256="10086976",
-            note="Google's weights as converted by torchvggish; the PCA is another file",
-        ),
-        KnownWeights(
-            "tensorflow",
-            "https://storage.googleapis.com/audioset/vggish_model.ckpt",
-            "Apache-2.0",
-            _CITATION,
-            note="Google's own checkpoint, of TensorFlow's first format",
-        ),
-        KnownWeights(
-            "torchaudio",
-            "https://download.pytorch.org/torchaudio/models/vggish.pt",
-            "Apache-2.0",
-            _CITATION,
-            note="Google's weights as in torchaudio's prototype pipeline",
-        ),
+        *WEIGHTS,
         KnownWeights(
             PCA,
             "https://storage.googleapis.com/audioset/vggish_pca_params.npz",
             "Apache-2.0",
-            _CITATION,
+            CITATION,
             sha256="4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d",
             size_bytes=73_020,
             note="for postprocess",
@@ -143,7 +97,7 @@ class VGGish:
             "https://github.com/harritaylor/torchvggish/releases/download/v0.1/"
             "vggish_pca_params-970ea276.pth",
             "Apache-2.0",
-            _CITATION,
+            CITATION,
             sha256="970ea276",
             note="for postprocess; the same numbers, from torchvggish",
         ),
@@ -205,45 +159,6 @@ class VGGish:
         return net
 
 
-class Net(nn.Module):
-    """Log-mel patches (P, 1, 96, 64) -> the fully connected layers, by name."""
-
-    def __init__(self, final_relu: bool) -> None:
-        super().__init__()
-        self.features = nn.Sequential(*_features())
-        self.embeddings = nn.Sequential(
-            nn.Linear(FLAT, 4096),
-            nn.ReLU(),
-            nn.Linear(4096, 4096),
-            nn.ReLU(),
-            nn.Linear(4096, 128),
-        )
-        self._final_relu = final_relu
-
-    def forward(self, log_mel_P1FM: Tensor) -> dict[str, Tensor]:
-        pictures_PCHW = self.features(log_mel_P1FM)
-        # Channels last, as TensorFlow flattens, whose weights these are.
-        flat = pictures_PCHW.permute(0, 2, 3, 1).flatten(1)
-        first = self.embeddings[1](self.embeddings[0](flat))
-        second = self.embeddings[3](self.embeddings[2](first))
-        embedding = self.embeddings[4](second)
-        if self._final_relu:
-            embedding = embedding.relu()
-        return {"fc1_1": first, "fc1_2": second, "embedding": embedding}
-
-
-def _features() -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    given = 1
-    for channels in _CONVOLUTIONS:
-        if channels:
-            layers += [nn.Conv2d(given, channels, 3, padding=1), nn.ReLU()]
-            given = channels
-        else:
-            layers.append(nn.MaxPool2d(2))
-    return layers
-
-
 class Trunk(nn.Module):
     """VGGish from waveforms to embeddings, with gradients."""
 
@@ -257,33 +172,3 @@ class Trunk(nn.Module):
         log_mel_PFM = log_mel(waveform[:, :PATCH_SAMPLES], VGGISH)
         embedding: Tensor = self.net(log_mel_PFM[:, None])["embedding"]
         return embedding
-
-
-def renamed(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The tensors of any circulating file, named and shaped as in `Net`.
-
-    torchvggish: `features.0.weight`, ..., perhaps with the PCA as `pproc.`; torchaudio:
-    `features_network.0.weight`; TensorFlow: `vggish/conv1/weights`, kernels (kH, kW, in, out) and
-    matrices (in, out).
-    """
-    if any(name.startswith("vggish/") for name in tensors):
-        return _from_tensorflow(tensors)
-    found = {}
-    for name, values in tensors.items():
-        if not name.startswith("pproc."):
-            short = name.replace("features_network.", "features.")
-            found[short.replace("embedding_network.", "embeddings.")] = values
-    return found
-
-
-def _from_tensorflow(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    found = {}
-    for name, values in tensors.items():
-        scope, _, kind = name.removeprefix("vggish/").rpartition("/")
-        if scope in _SCOPES and kind in _KINDS:
-            turned = np.transpose(values, (3, 2, 0, 1)) if values.ndim == 4 else values.T
-            found[f"{_SCOPES[scope]}.{_KINDS[kind]}"] = turned
-        elif kind in _KINDS:
-            found[name] = values  # of another network: told as a misfit
-        # The rest counts steps and belongs to the optimiser.
-    return found

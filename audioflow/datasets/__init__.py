@@ -8,5 +8,7 @@ READERS = Registry(
         "folder": "audioflow.datasets.folder:FolderReader",
         "csv": "audioflow.datasets.csv:CsvReader",
         "demo": "audioflow.datasets.demo:DemoReader",
+        "npz": "audioflow.datasets.npz:NpzReader",
+        "noise": "audioflow.datasets.noise:NoiseReader",
     },
 )

@@ -12,9 +12,13 @@ Resolve = Callable[[str], Folder]
 
 
 class Reader(Protocol):
-    """A data-set format: finds clips, labels and published columns; decodes nothing."""
+    """A data-set format: finds clips, labels and published columns; decodes nothing.
+
+    makes_media: whether it writes the media where they are not there.
+    """
 
     Settings: ClassVar[type[Settings]]
+    makes_media: ClassVar[bool]
 
     def __init__(self, settings: Any) -> None: ...
 

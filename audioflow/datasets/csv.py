@@ -7,6 +7,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 
@@ -58,6 +59,7 @@ class CsvReader:
     """Clips from the lines of a CSV file."""
 
     Settings = CsvSettings
+    makes_media: ClassVar[bool] = False
 
     def __init__(self, settings: CsvSettings) -> None:
         self.settings = settings

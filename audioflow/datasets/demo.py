@@ -4,6 +4,7 @@ It lets `configs/demo.yaml` run by itself anywhere, also as a job on a cluster t
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -28,6 +29,7 @@ class DemoReader:
     """Clips of the demo corpus."""
 
     Settings = DemoSettings
+    makes_media: ClassVar[bool] = True
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -25,6 +26,7 @@ class FolderReader:
     """Clips from a tree of class folders."""
 
     Settings = FolderSettings
+    makes_media: ClassVar[bool] = False
 
     def __init__(self, settings: FolderSettings) -> None:
         self.settings = settings

@@ -22,6 +22,9 @@ Use = Literal["read", "write"]
 PATIENCE = Retrying(attempts=3, first_wait_s=0.5, most_wait_s=2.0, patience_s=20.0)
 """Whoever asks waits for the answer: a store that needs longer is told as unreachable."""
 
+_DATA = ("root", "list", "files")
+"""Settings of readers and importers that name what is read, also where it is no url."""
+
 _S3 = ("s3://", "s3a://")
 
 _PROBE = b"audioflow doctor was here, and may be deleted\n"
@@ -46,23 +49,41 @@ class Reached:
 
 
 def places_of(recipe: Recipe) -> list[Place]:
-    """Where a recipe reads and writes: its run_dir, its manifest's root and list, and every url."""
+    """Where a recipe reads and writes: run_dir, roots, lists and files of data, and every url."""
     found = [Place("run_dir", output_url(recipe.run_dir), "write")]
-    for key, value in _texts(recipe.manifest.options, "manifest"):
-        if key in ("manifest.root", "manifest.list") or not is_local(value):
-            found.append(Place(key, input_url(value), "read"))
+    found += _data_places(recipe.manifest.options, "manifest")
+    for name, extra in recipe.manifest.extra.items():
+        found += _data_places(extra.options, f"manifest.extra.{name}")
     if recipe.embed is not None:
+        for name, imported in recipe.embed.imports.items():
+            found += _data_places(imported.options, f"embed.imports.{name}")
         for name, choice in recipe.embed.backbones.items():
-            for key, value in _texts(choice.options, f"embed.backbones.{name}"):
-                if not is_local(value):
-                    found.append(Place(key, value, "read"))
+            found += _urls(choice.options, f"embed.backbones.{name}")
+    for name, system in recipe.systems.items():
+        found += _urls(system.head.options, f"systems.{name}.head")
     return found
+
+
+def _urls(options: Mapping[str, Any], key: str) -> Iterator[Place]:
+    for place, text in _texts(options, key):
+        if not is_local(text):
+            yield Place(place, text, "read")
+
+
+def _data_places(options: Mapping[str, Any], key: str) -> Iterator[Place]:
+    for name, value in options.items():
+        for place, text in _texts(value, f"{key}.{name}"):
+            if name in _DATA or not is_local(text):
+                yield Place(place, input_url(text), "read")
 
 
 def _texts(options: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(options, Mapping):
         for name, value in options.items():
             yield from _texts(value, f"{key}.{name}")
+    elif isinstance(options, list):
+        for number, value in enumerate(options):
+            yield from _texts(value, f"{key}.{number}")
     elif isinstance(options, str):
         yield key, options
 

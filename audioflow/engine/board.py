@@ -1,6 +1,7 @@
 """TensorBoard: epoch records of one head as event files in its folder."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,20 @@ class Board:
         self._root = Path(self._temporary.name if self._temporary else local_path(self._target.url))
         self._writers: dict[str, SummaryWriter] = {}
 
-    def add(self, record: dict[str, Any]) -> None:
-        """One epoch's record, with its `fold` where there is one."""
-        fold = record.get("fold")
-        name = "" if fold is None else f"fold-{fold}"
+    def _writer(self, name: str) -> SummaryWriter:
         if name not in self._writers:
             self._writers[name] = SummaryWriter(str(self._root / name), flush_secs=2)
-        scalars = {"loss/train": record["train_loss"], "lr": record["lr"]}
-        if record["val_loss"] is not None:
-            scalars["loss/val"] = record["val_loss"]
-        scalars |= {
-            f"val/{key.removeprefix('val_')}": value for key, value in record["metrics"].items()
-        }
+        return self._writers[name]
+
+    def add(self, name: str, step: int, scalars: Mapping[str, float]) -> None:
+        """Scalars of a fold or trial, or of the only head ("")."""
         for key, value in scalars.items():
-            self._writers[name].add_scalar(key, value, record["epoch"])
+            self._writer(name).add_scalar(key, value, step)
+
+    def settings(self, name: str, values: Mapping[str, Any]) -> None:
+        """What a fold or trial was made with, as text."""
+        text = "\n".join(f"    {key}: {value}" for key, value in values.items())
+        self._writer(name).add_text("settings", text or "as written", 0)
 
     def close(self) -> None:
         """Finish the files, and upload them where the run lies in a bucket."""

@@ -24,6 +24,7 @@ from audioflow.engine.embed_plan import (
 )
 from audioflow.engine.embed_tally import Tally
 from audioflow.engine.embed_work import Work
+from audioflow.engine.imports import import_tables
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.errors import TooManyFailures
 from audioflow.recipe import EmbedSection
@@ -34,7 +35,7 @@ JOB = "embed"
 
 
 def embed(run: Run) -> list[Header]:
-    """Write `embeddings/<backbone>/` for every backbone of the recipe.
+    """Write `embeddings/<name>/` for every import and every backbone of the recipe.
 
     Raises `TooManyFailures` after the
     tables are complete, where more clips failed than allowed, and at once where the first ones all
@@ -46,7 +47,8 @@ def embed(run: Run) -> list[Header]:
     parent = manifest.complete_header()
     clips = manifest.read()
     shards = embed_shards(clips, section)
-    headers, plans = [], []
+    headers = import_tables(run, parent, shards)  # first: they take seconds, or are wrong at once
+    plans = []
     for name, choice in section.backbones.items():
         plan = table_plan(run, name, choice, parent, shards)
         if old := _unchanged(run, plan):

@@ -12,6 +12,7 @@ _FUNCTIONS = {
     "manifest": "manifest:make_manifest",
     "embed": "embed:embed",
     "train": "train:train",
+    "tune": "tune:tune",
     "score": "score:score",
     "fuse": "fuse:fuse_systems",
     "report": "report:make_report",

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from audioflow.datasets import READERS
+from audioflow.datasets.sources import read_manifest
 from audioflow.engine.embed_plan import (
     TablePlan,
     augmented_clips,
@@ -26,7 +26,6 @@ from audioflow.engine.plan_backbone import Backbone, OfTable
 from audioflow.engine.plan_memory import resident_bytes
 from audioflow.engine.plan_probe import OfRecording, Prober, Told, Tried, Way
 from audioflow.engine.run import Run
-from audioflow.manifest import build_manifest
 from audioflow.media import DECODERS
 from audioflow.media.packing import Sources
 from audioflow.media.parts import Wanted
@@ -55,7 +54,7 @@ class Asked:
 
 
 def plan(run: Run, asked: Asked, told: Told) -> Forecast:
-    """Probe a sample and say what `embed` will take.
+    """Probe a sample and say what the backbones of `embed` will take; there must be one.
 
     Raises `InputError` where there is no clip, `TooManyFailures` where all of the sample fails for
     one reason that is not the clips' fault.
@@ -63,7 +62,7 @@ def plan(run: Run, asked: Asked, told: Told) -> Forecast:
     section = run.recipe.embed
     assert section is not None
     process_bytes = resident_bytes()
-    manifest = _manifest(run)
+    manifest = read_manifest(run.recipe.manifest, run.input, run.output).manifest
     recordings = recordings_of(manifest)
     shards = embed_shards(manifest, section)
     plans = [
@@ -105,13 +104,6 @@ def plan(run: Run, asked: Asked, told: Told) -> Forecast:
             asked.price,
         )
     )
-
-
-def _manifest(run: Run) -> pa.Table:
-    section = run.recipe.manifest
-    reader = READERS.build(section.reader, section.options)
-    resolve = run.output if section.reader == "demo" else run.input
-    return build_manifest(reader.read(resolve), section, reader.source)
 
 
 def _no_header(manifest: pa.Table) -> Header:

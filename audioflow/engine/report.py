@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from audioflow.engine.report_sweeps import sweep_of
 from audioflow.engine.run import Run, Watch
-from audioflow.heads.bundle import EPOCHS
 from audioflow.manifest import split_counts
 from audioflow.redaction import masked, masked_command, masked_recipe
 from audioflow.report import (
@@ -22,13 +22,15 @@ from audioflow.report import (
     StageRow,
     SystemScores,
     Training,
+    ValClass,
     build,
 )
 from audioflow.scores import score_matrix
+from audioflow.systems.bundle import EPOCHS, HEAD
 from audioflow.tables import Header, Table, fingerprint, package_versions
 
 JOB = "report"
-REVISION = 2
+REVISION = 3
 MOST_FAILURES = 1000
 
 
@@ -76,11 +78,13 @@ def _tables(run: Run) -> Tables:
     """Every complete table of the recipe, by its path in the run folder."""
     recipe = run.recipe
     wanted: dict[str, Table] = {"manifest": run.manifest()}
-    for name in recipe.embed.backbones if recipe.embed else ():
+    for name in recipe.embed.tables if recipe.embed else ():
         wanted[f"embeddings/{name}"] = run.embeddings(name)
-    for name in recipe.systems:
+    for name in recipe.trained:
+        if name in recipe.tune:
+            wanted[f"tune/{name}"] = run.search(name)
         wanted[f"heads/{name}"] = run.head(name)
-    for name in [*recipe.systems, *recipe.fuse]:
+    for name in [*recipe.trained, *recipe.fuse]:
         wanted[f"scores/{name}"] = run.scores(name)
     wanted["manifest"].complete_header()
     found: Tables = {}
@@ -111,6 +115,11 @@ def _data(run: Run, tables: Tables) -> ReportData:
         versions=package_versions() | {"python": platform.python_version()},
         fingerprints={path: header.fingerprint for path, (_, header) in tables.items()},
         machine=_machine(),
+        sweeps=tuple(
+            sweep_of(table, header)
+            for path, (table, header) in tables.items()
+            if path.startswith("tune/")
+        ),
     )
 
 
@@ -123,16 +132,18 @@ def _machine() -> dict[str, str]:
 
 
 def _stages(tables: Tables) -> Iterator[StageRow]:
-    jobs = {"manifest": "manifest", "embeddings": "embed", "heads": "train", "scores": "score"}
+    jobs = {"embeddings": "embed", "heads": "train", "scores": "score"}
     for path, (_, header) in tables.items():
-        stats = header.stats
-        fused = bool(header.settings.get("fused"))
+        stats, seconds = header.stats, float(header.stats.get("seconds", 0.0))
+        fused, root = bool(header.settings.get("fused")), path.partition("/")[0]
+        if stats.get("tuned"):  # the search it comes from has its time in a row of its own
+            root, seconds = "tune", sum(result["seconds"] for result in stats["results"])
         yield StageRow(
-            job="fuse" if fused else jobs[path.partition("/")[0]],
+            job="fuse" if fused else jobs.get(root, root),
             table=path,
             rows=header.good,
             failures=header.failures,
-            seconds=float(stats.get("seconds", 0.0)),
+            seconds=seconds,
             clips_per_s=float(stats.get("clips_per_s", 0.0)),
             x_real_time=stats.get("x_real_time"),
             size_bytes=sum(shard.size_bytes for shard in header.shards),
@@ -147,6 +158,8 @@ def _note(header: Header) -> str:
     if header.kind == "head":
         folds = len(header.settings["folds"])
         return f"{folds} folds" if folds else f"{header.stats['workers']} worker(s)"
+    if header.kind == "tune":
+        return f"{header.settings['search']} search"
     if header.kind == "embeddings":
         return _weights_note(header)
     return ""
@@ -232,9 +245,17 @@ def _summary(run: Run, header: Header, tables: Tables) -> str:
         params = header.settings["params"]
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in params["weights"].items())
         return f"{header.settings['rule']}: {weights} (fitted on {header.settings['fit_split']})"
-    system = run.recipe.systems[header.name]
-    mark = " (untrained: random weights)" if _untrained(tables, system.backbone) else ""
-    return f"{system.backbone}{mark} -> {system.pooling.name} -> {system.head.name}"
+    name, backbone = header.name, run.recipe.trained[header.name].backbone
+    mark = " (untrained: random weights)" if _untrained(tables, backbone) else ""
+    settings = run.recipe.trained[name].model_dump(mode="json")
+    if f"heads/{name}" in tables:  # a tuned system has other settings than the recipe
+        settings = tables[f"heads/{name}"][1].settings
+    pooling = settings["pooling"]
+    parts = [f"{backbone}{mark}", settings["head"]["name"]]
+    if pooling is not None:
+        on = pooling.get("on") or "embeddings"
+        parts.insert(1 if on == "embeddings" else 2, pooling["name"])
+    return " -> ".join(parts) + (" (tuned)" if name in run.recipe.tune else "")
 
 
 def _fusion(header: Header) -> dict[str, Any]:
@@ -251,12 +272,17 @@ def _training(tables: Tables, name: str) -> Iterator[Training]:
         fold = result["fold"]
         folder = table.folder if fold is None else table.folder / f"fold-{fold}"
         records = json.loads(folder.read(EPOCHS))
+        learned = json.loads(folder.read(HEAD))["trained_on"]
         yield Training(
             epochs=tuple(EpochRecord(**record) for record in records),
             best_epoch=result["best_epoch"],
             best_metric=header.settings["train"]["select"],
             workers=int(header.stats["workers"]),
             seconds=float(result["seconds"]),
-            num_parameters=int(result["num_parameters"]),
+            num_parameters=result["num_parameters"],
             fold=fold or "",
+            temperature=learned["temperature"],
+            seed=learned["train"]["seed"],
+            max_epochs=learned["train"]["epochs"],
+            classes=tuple(ValClass(**result) for result in learned["classes"]),
         )

@@ -57,6 +57,9 @@ class Run:
     def head(self, system: str) -> Table:
         return Table(self.folder / "heads" / system)
 
+    def search(self, system: str) -> Table:
+        return Table(self.folder / "tune" / system)
+
     def scores(self, system: str) -> Table:
         return Table(self.folder / "scores" / system)
 

@@ -10,19 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from audioflow.embeddings import layer_rows
 from audioflow.engine.embed_plan import embed_shards, shards_of
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.engine.session import configure_data
-from audioflow.engine.train_data import build_pooling, folds_of, is_cross_validated
 from audioflow.errors import TableError
-from audioflow.heads.bundle import HeadBundle
 from audioflow.manifest import CROSS_VALIDATED
-from audioflow.recipe import PluginChoice, ScoreSection, SystemSection
+from audioflow.recipe import ScoreSection, SystemSection
 from audioflow.scores import ScoredClips, score_rows
 from audioflow.shards import gathered
 from audioflow.storage import Folder
+from audioflow.systems.ensemble import Heads
 from audioflow.tables import (
     FAILURES_SCHEMA,
     SCHEMA_VERSION,
@@ -38,6 +36,8 @@ JOB = "score"
 
 CLIPS_PER_SHARD = 16_384
 """Most clips in a shard of scores: they take little time, a task and a file each take some."""
+_BYTES_AT_ONCE = 64 * 2**20
+"""Of embeddings: fewer calls of the head than shards, and no more in memory."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class ScoreTask:
     head_key: str
     embeddings: Folder
     scores: Folder
-    folds: tuple[str, ...]
     classes: tuple[str, ...]
+    folded: str
+    """The split as which clips in folds are scored, out of fold."""
 
 
 def score(run: Run) -> list[Header]:
@@ -58,7 +59,7 @@ def score(run: Run) -> list[Header]:
     section = run.recipe.score
     assert section is not None
     return [
-        _score_system(run, name, system, section) for name, system in run.recipe.systems.items()
+        _score_system(run, name, system, section) for name, system in run.recipe.trained.items()
     ]
 
 
@@ -87,8 +88,8 @@ def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSect
         headers[2].fingerprint,
         embeddings.folder,
         table.folder,
-        tuple(folds_of(rows["fold"].to_pylist())),
         tuple(headers[2].classes),
+        _as_split(rows),
     )
     todo = [item for item in items if item["name"][0].as_py() not in done]
     fresh = _stream(run, task, todo, total)
@@ -116,9 +117,7 @@ def _score_system(run: Run, name: str, system: SystemSection, section: ScoreSect
 
 def _refuse_other_vectors(run: Run, name: str, embeddings: Header, head: Header) -> None:
     """A head scores only vectors made exactly as those it was trained on."""
-    folds = head.settings["folds"]
-    folder = run.head(name).folder
-    bundle = HeadBundle.load(folder / f"fold-{folds[0]}" if folds else folder)
+    bundle = Heads.load(run.head(name).folder).first
     if bundle.spec.embeddings != embeddings.settings["vectors"]:
         raise TableError(
             f"head {name!r} was trained on vectors of fingerprint "
@@ -132,7 +131,8 @@ def _items(run: Run, manifest: pa.Table, embeddings: Header, key: str) -> Iterat
     section, embed = run.recipe.score, run.recipe.embed
     assert section is not None
     assert embed is not None
-    wanted = pa.array([*section.splits, CROSS_VALIDATED])
+    folded = [CROSS_VALIDATED] if _as_split(manifest) in ("test", *section.splits) else []
+    wanted = pa.array([*section.splits, *folded])
     files = shards_of(embeddings)
     for shard, group in gathered(embed_shards(manifest, embed), CLIPS_PER_SHARD):
         vectors = embeddings.settings["vectors"]
@@ -146,6 +146,12 @@ def _items(run: Run, manifest: pa.Table, embeddings: Header, key: str) -> Iterat
         rows = rows.filter(pc.is_in(rows["split"], wanted))
         if rows.num_rows:
             yield _item(rows, sources, shard.name(key))
+
+
+def _as_split(manifest: pa.Table) -> str:
+    """The split as which clips in folds are scored: `val` where a test split was held out."""
+    held_out = pc.any(pc.equal(manifest["split"], "test")).as_py()
+    return "val" if held_out else "test"
 
 
 def _item(rows: pa.Table, sources: Sequence[str | None], name: str) -> pa.Table:
@@ -184,17 +190,15 @@ def _stream(run: Run, task: ScoreTask, items: Sequence[pa.Table], total: int) ->
     return fresh
 
 
-_bundles: dict[tuple[str, str | None], HeadBundle] = {}
+_kept: tuple[str, Heads] | None = None
 
 
-def _bundle(task: ScoreTask, fold: str | None) -> HeadBundle:
-    """The bundle of a fold (or the only one), kept while this worker scores with the same head."""
-    key = (task.head_key, fold)
-    if key not in _bundles:
-        for other in [other for other in _bundles if other[0] != task.head_key]:
-            del _bundles[other]
-        _bundles[key] = HeadBundle.load(task.head / f"fold-{fold}" if fold else task.head)
-    return _bundles[key]
+def _heads(task: ScoreTask) -> Heads:
+    """The heads of a system, kept while this worker scores with the same ones."""
+    global _kept  # noqa: PLW0603 - a worker process scores many shards
+    if _kept is None or _kept[0] != task.head_key:
+        _kept = (task.head_key, Heads.load(task.head))
+    return _kept[1]
 
 
 def score_shard(row: pa.Table, task: ScoreTask) -> pa.Table:
@@ -204,11 +208,10 @@ def score_shard(row: pa.Table, task: ScoreTask) -> pa.Table:
     embeddings = Table(task.embeddings)
     scores = _scores(embeddings, sources, clips, task)
     good = [position for position, clip_id in enumerate(clips["clip_id"]) if clip_id in scores]
-    cross = is_cross_validated(clips["split"])
     scored = ScoredClips(
         [clips["clip_id"][p] for p in good],
         [clips["labels"][p] for p in good],
-        ["test" if cross else clips["split"][p] for p in good],
+        [task.folded if clips["fold"][p] is not None else clips["split"][p] for p in good],
     )
     matrix = (
         np.stack([scores[clip_id] for clip_id in scored.clip_ids]) if good else _no_scores(task)
@@ -226,28 +229,31 @@ def _no_scores(task: ScoreTask) -> np.ndarray[Any, np.dtype[np.float32]]:
 def _scores(
     embeddings: Table, sources: Sequence[str], clips: Mapping[str, list[Any]], task: ScoreTask
 ) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Scores by clip id, of those that have an embedding; each fold's clips by that fold's head."""
+    """Scores by clip id, of those that have an embedding.
+
+    A clip of a fold is scored by the head that did not see that fold, one of no fold by the mean
+    of all folds' heads.
+    """
+    heads = _heads(task)
     folds: dict[str, str | None] = dict(zip(clips["clip_id"], clips["fold"], strict=True))
-    spec = _bundle(task, task.folds[0] if task.folds else None).spec
-    pooling = build_pooling(PluginChoice(**spec.pooling))
-    clip_ids: list[str] = []
-    pooled = []
-    for source in sources:  # one at a time: all of them together may be large
-        rows = embeddings.read_shard(source, ["clip_id", "variant", spec.layer])
-        layer = layer_rows(rows.filter(pc.equal(rows["variant"], 0)), spec.layer)
-        clip_ids += layer.clip_ids
-        pooled.append(pooling.pool(layer))
-    vectors = np.concatenate(pooled)
-    found = {}
-    for fold in task.folds or (None,):
-        mine = [
-            position
-            for position, clip_id in enumerate(clip_ids)
-            if clip_id in folds and folds[clip_id] == fold
-        ]
-        if mine:
-            matrix = _bundle(task, fold).scores(vectors[mine])
-            found.update({clip_ids[p]: s for p, s in zip(mine, matrix, strict=True)})
+    groups: dict[str | None, list[str]] = {}
+    for clip_id, fold in folds.items():
+        groups.setdefault(fold, []).append(clip_id)
+    wanted = pa.array(clips["clip_id"], pa.string())
+    found: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+    parts: list[pa.Table] = []
+    for place, source in enumerate(sources):
+        rows = embeddings.read_shard(source, heads.columns)
+        recorded = pc.and_(pc.equal(rows["variant"], 0), pc.is_in(rows["clip_id"], wanted))
+        parts.append(rows.filter(recorded))
+        if sum(part.nbytes for part in parts) < _BYTES_AT_ONCE and place + 1 < len(sources):
+            continue
+        rows = pa.concat_tables(parts).combine_chunks()
+        for fold, ids in groups.items():
+            mine = rows.filter(pc.is_in(rows["clip_id"], pa.array(ids, pa.string())))
+            if mine.num_rows:
+                found.update(zip(*heads.scores(mine, fold), strict=True))
+        parts = []
     return found
 
 

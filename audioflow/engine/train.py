@@ -2,8 +2,9 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +12,49 @@ import ray
 import ray.train
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    WorkerGroupError,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from audioflow.engine.board import Board
+from audioflow.engine.loggers import Logged, Logger, check_loggers, loggers_of, scalars_of
+from audioflow.engine.lost import RETRIES
 from audioflow.engine.run import Run, Watch
 from audioflow.engine.train_data import (
+    Classes,
     TrainTask,
-    build_pooling,
     check_splits,
+    classes_of,
+    estimated_bytes,
     folds_of,
-    is_cross_validated,
+    inputs_of,
 )
-from audioflow.engine.train_workers import (
-    fit_fold,
-    load_result,
-    train_loop,
-)
-from audioflow.errors import AudioflowError, Fault, RecipeError
-from audioflow.heads.bundle import HeadBundle, HeadSpec
+from audioflow.engine.train_stream import READ_CPUS, plan_stream
+from audioflow.engine.train_workers import fit_alone, load_result, train_loop
+from audioflow.errors import AudioflowError, InputError, cause_of
+from audioflow.heads import HEADS
+from audioflow.heads.base import is_estimator
 from audioflow.recipe import SystemSection
-from audioflow.registry import nearest
+from audioflow.recipe_train import TrainSection
 from audioflow.storage import Folder, filesystem
+from audioflow.systems.bundle import HeadBundle, HeadSpec
+from audioflow.systems.ensemble import save_ensemble
 from audioflow.tables import SCHEMA_VERSION, Header, fingerprint, package_versions
+from audioflow.weights import RANDOM, weights_fields
 
 JOB = "train"
+
+_ASK_AGAIN_S = 0.5
 
 
 def train(run: Run) -> list[Header]:
     """Write `heads/<system>/` for every system of the recipe."""
+    check_loggers(run)
     return [_train_system(run, name, system) for name, system in run.recipe.systems.items()]
 
 
@@ -64,68 +78,109 @@ def _train_system(run: Run, name: str, system: SystemSection) -> Header:
         return old
     watch = Watch()
     task = train_task(run, name, system)
-    manifest = run.manifest().read(["split", "fold"])
-    folds = folds_of(manifest["fold"].to_pylist())
-    crossed = is_cross_validated(manifest["split"].to_pylist())
-    epochs = system.train.epochs
+    folds = folds_of(run.manifest().read(["fold"])["fold"].to_pylist())
     run.session.ensure()
-    run.tell(JOB, "start", name, total=epochs * max(1, len(folds)), done=0, folds=folds)
-    table.folder.remove_all()
-    results = _fit_folds(run, task, folds) if crossed else [_fit_distributed(run, task, key)]
-    vectors = run.embeddings(system.backbone).complete_header().settings["vectors"]
-    files: dict[str, str] = {}
-    for result in results:
-        files |= _save(table.folder, task, result, vectors)
-    header = Header(
-        kind="head",
-        name=name,
-        fingerprint=key,
-        parents=parents,
-        settings=system.model_dump(mode="json") | {"folds": folds},
-        rows=len(results),
-        failures=0,
-        shards=[],
-        classes=list(task.classes),
-        stats=watch.stats(sum(result["clips"]["train"] for result in results))
-        | {"results": [_summary(result) for result in results], "workers": system.train.workers}
-        | {"files": files},
-        versions=package_versions(),
+    estimator = is_estimator(HEADS.load(system.head.name))
+    epochs = 1 if estimator else system.train.epochs
+    run.tell(
+        JOB,
+        "start",
+        name,
+        total=epochs * max(1, len(folds)),
+        done=0,
+        folds=folds,
+        select=system.train.select,
+        fitted=estimator,
     )
-    run.finished(JOB, name, table.finish(header))
+    table.folder.remove_all()
+    check_splits(task, folds)  # before any worker starts: a fault of the input is told at once
+    streams = not estimator and _streams(run, task)
+    if streams:
+        _refuse_no_reader(run, task)
+    tasks = [replace(task, fold=fold) for fold in folds or (None,)]
+    if streams or (system.train.workers > 1 and not folds and not estimator):
+        results = [_fit_distributed(run, one, key, streams=streams) for one in tasks]
+    else:
+        results = fit_alone_on_ray(run, name, tasks, key)
+    header = save_heads(run, name, Trained(system, tasks, results, folds, key, parents), watch)
+    run.finished(JOB, name, header)
     return header
 
 
-def train_task(run: Run, name: str, system: SystemSection) -> TrainTask:
-    """The head of a system, to be trained on the tables that are there."""
-    header = run.embeddings(system.backbone).complete_header()
-    layers: dict[str, int] = header.settings["layers"]
-    layer = system.layer or next(iter(layers))
-    if layer not in layers:
-        problem = f"{layer!r} is not a layer of {system.backbone}"
-        fault = Fault(
-            f"systems.{name}.layer", problem, layer, ", ".join(layers), nearest(layer, layers)
-        )
-        raise RecipeError("recipe", [fault])
+@dataclass(frozen=True)
+class Trained:
+    """A trained system: one task and its result, or one per fold."""
+
+    section: SystemSection
+    tasks: list[TrainTask]
+    results: list[dict[str, Any]]
+    folds: list[str]
+    key: str
+    parents: dict[str, str]
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further stats of the header."""
+
+
+def save_heads(run: Run, name: str, trained: Trained, watch: Watch) -> Header:
+    """Write the bundles of a system and, last, its header."""
+    table, system = run.head(name), trained.section
+    vectors = run.embeddings(system.backbone).complete_header().settings["vectors"]
+    files: dict[str, str] = {}
+    for task, result in zip(trained.tasks, trained.results, strict=True):
+        files |= _save(table.folder, task, result, vectors)
+    if trained.folds:
+        files |= save_ensemble(table.folder, trained.folds)
+    for result in trained.results:
+        for text in result.get("warnings", []):
+            run.tell(JOB, "note", name, text=text)
+    header = Header(
+        kind="head",
+        name=name,
+        fingerprint=trained.key,
+        parents=trained.parents,
+        settings=system.model_dump(mode="json") | {"folds": trained.folds},
+        rows=len(trained.results),
+        failures=0,
+        shards=[],
+        classes=list(trained.tasks[0].classes.names),
+        stats=watch.stats(sum(result["clips"]["train"] for result in trained.results))
+        | {"results": [_summary(result) for result in trained.results]}
+        | {"workers": system.train.workers, "files": files}
+        | dict(trained.more),
+        versions=package_versions(),
+    )
+    return table.finish(header)
+
+
+def train_task(
+    run: Run, name: str, system: SystemSection, classes: Classes | None = None
+) -> TrainTask:
+    """The head of a system, to be trained on the tables that are there. classes: where known."""
+    table = run.embeddings(system.backbone)
+    names = tuple(run.manifest().complete_header().classes)
     return TrainTask(
         name,
         system,
-        run.embeddings(system.backbone).folder,
+        table.folder,
         run.manifest().folder,
-        layer,
-        build_pooling(system.pooling).width(layers[layer]),
-        tuple(run.manifest().complete_header().classes),
+        inputs_of(name, system, table.complete_header(), table),
+        classes or classes_of(run.manifest(), system, names, name),
     )
 
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
     best = result["records"][result["best_epoch"] - 1]
-    parameters = sum(
-        value.numel() for name, value in result["weights"].items() if name.startswith("head.")
-    )
+    weights = result["weights"]
+    parameters = None
+    if not isinstance(weights, bytes):
+        trained = (value for name, value in weights.items() if not name.startswith("normalise."))
+        parameters = sum(value.numel() for value in trained)
     return {
         "fold": result.get("fold"),
         "best_epoch": result["best_epoch"],
+        "epochs": len(result["records"]),
         "metrics": best["metrics"] | {"val_loss": best["val_loss"]},
+        "temperature": result["temperature"],
         "num_parameters": parameters,
         "seconds": round(sum(record["seconds"] for record in result["records"]), 3),
         "clips": result["clips"],
@@ -135,16 +190,24 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
 def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str) -> dict[str, str]:
     """Write the bundle; returns the SHA-256 of its files by their path in the table."""
     fold = result.get("fold")
+    inputs, classes, network = task.inputs, task.classes, task.network
+    pool = inputs.pool
+    learned = _summary(result) | {"classes": result["classes"]}
     spec = HeadSpec(
         system=task.system,
         backbone=task.section.backbone,
         embeddings=vectors,
-        layer=task.layer,
-        width=task.width,
-        pooling=task.section.pooling.model_dump(mode="json"),
-        head=task.section.head.model_dump(mode="json"),
-        classes=list(task.classes),
-        trained_on=_summary(result) | {"train": task.section.train.model_dump(mode="json")},
+        layers=dict(zip(inputs.layers, inputs.widths, strict=True)),
+        vectors_per_patch=inputs.vectors_per_patch,
+        pooling=None if pool is None else {"name": pool.name, "on": pool.on} | dict(pool.options),
+        head=_without_weights(network.head),
+        classes=list(classes.names),
+        head_classes=list(classes.head),
+        merge=_merge(classes),
+        multi_label=classes.multi_label,
+        temperature=result["temperature"],
+        normalised=network.normalised,
+        trained_on=learned | {"train": task.section.train.model_dump(mode="json")},
         fold=fold,
     )
     inner = f"fold-{fold}/" if fold is not None else ""
@@ -153,34 +216,57 @@ def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str)
     return {f"{inner}{name}": sha256 for name, sha256 in files.items()}
 
 
-def _fit_folds(run: Run, task: TrainTask, folds: Sequence[str]) -> list[dict[str, Any]]:
-    cpus = task.section.train.cpus_per_worker
-    remote = ray.remote(num_cpus=cpus, max_retries=2)(fit_fold)
-    with _epochs(run, task) as tell:
-        pending = [remote.remote(replace(task, fold=fold), tell) for fold in folds]
+def _without_weights(head: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and settings of a head; what it began with is no matter once it is trained."""
+    fields = weights_fields(HEADS.load(head["name"]).Settings)
+    return dict(head) | dict.fromkeys(fields, RANDOM)
+
+
+def _merge(classes: Classes) -> dict[str, str] | None:
+    if classes.merge is None:
+        return None
+    return {name: classes.names[to] for name, to in zip(classes.head, classes.merge, strict=True)}
+
+
+def fit_alone_on_ray(
+    run: Run, name: str, tasks: Sequence[TrainTask], key: str
+) -> list[dict[str, Any]]:
+    """A head per task, each in a task of Ray; they go on where an earlier run stopped.
+
+    Ray Train, with its controller and its placement groups, takes some 20 s more for one worker.
+    """
+    section = tasks[0].section.train
+    kept = run.folder / "train" / f"{name}-{key[:12]}"
+    remote = ray.remote(
+        num_cpus=section.cpus_per_worker, num_gpus=section.gpus_per_worker, max_retries=RETRIES
+    )(fit_alone)
+    with _epochs(run, name, tasks[0].section) as tell:
+        pending = [remote.remote(task, tell, kept) for task in tasks]
         try:
             results: list[dict[str, Any]] = ray.get(pending)
         except RayError as error:
-            raise _cause(error) from error
-    for result, fold in zip(results, folds, strict=True):
-        result["fold"] = fold
+            raise cause_of(error) from error
+    for result, task in zip(results, tasks, strict=True):
+        result["fold"] = task.fold
+    kept.remove_all()
     return results
 
 
-def _fit_distributed(run: Run, task: TrainTask, key: str) -> dict[str, Any]:
+def _fit_distributed(run: Run, task: TrainTask, key: str, *, streams: bool) -> dict[str, Any]:
     """One head by DDP over the recipe's number of workers; resumes where an earlier run stopped."""
     section = task.section.train
-    check_splits(task)  # before any worker starts, so that a fault of the input is told at once
     storage = run.folder / "train"
-    name = f"{task.system}-{key[:12]}"
-    with _epochs(run, task) as tell:
+    name = f"{task.system}-{key[:12]}" + (f"-{task.fold}" if task.fold is not None else "")
+    stream = plan_stream(task) if streams else None
+    with _epochs(run, task.system, task.section) as tell:
         trainer = TorchTrainer(
             train_loop,
-            train_loop_config={"task": task, "tell": tell},
-            torch_config=TorchConfig(backend="gloo"),
+            train_loop_config={"task": task, "tell": tell, "stream": stream},
+            torch_config=TorchConfig(backend="nccl" if section.gpus_per_worker else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=section.workers,
-                resources_per_worker={"CPU": section.cpus_per_worker},
+                use_gpu=section.gpus_per_worker > 0,
+                resources_per_worker=_resources(section),
             ),
             run_config=RunConfig(
                 name=name,
@@ -191,12 +277,56 @@ def _fit_distributed(run: Run, task: TrainTask, key: str) -> dict[str, Any]:
         )
         try:
             result = trainer.fit()
+        except WorkerGroupError as error:
+            raise _first_of_ours(error) from error
         except RayError as error:
-            raise _cause(error) from error
+            raise cause_of(error) from error
     with result.checkpoint.as_directory() as folder:
         found = load_result(Path(folder))
     (storage / name).remove_all()
-    return found
+    return found | {"fold": task.fold}
+
+
+def _first_of_ours(error: WorkerGroupError) -> BaseException:
+    """What a worker raised on purpose; else the error as it is."""
+    causes = (cause_of(failure) for failure in error.worker_failures.values())
+    return next((cause for cause in causes if isinstance(cause, AudioflowError)), error)
+
+
+def _resources(section: TrainSection) -> dict[str, float]:
+    found = {"CPU": section.cpus_per_worker}
+    return found | ({"GPU": section.gpus_per_worker} if section.gpus_per_worker else {})
+
+
+def _refuse_no_reader(run: Run, task: TrainTask) -> None:
+    """Streaming needs a part of a CPU beside those that the workers hold."""
+    train = task.section.train
+    has, held = run.session.ensure().get("CPU", 0.0), train.workers * train.cpus_per_worker
+    if held <= has < held + READ_CPUS:
+        raise InputError(
+            f"system {task.system!r}: train.workers ({train.workers}) of train.cpus_per_worker "
+            f"({train.cpus_per_worker:g}) hold all {has:g} CPUs, and none is left to stream with; "
+            f"set train.cpus_per_worker to {(has - READ_CPUS) / train.workers:g} or less, or "
+            "train.ingest: memory"
+        )
+
+
+def _streams(run: Run, task: TrainTask) -> bool:
+    """Whether the examples stream from their shards, and not from memory; told where it is news."""
+    section = task.section.train
+    if section.ingest != "auto":
+        return section.ingest == "stream"
+    size_gb = estimated_bytes(task) / 2**30
+    if size_gb <= section.memory_gb or section.sampling == "balanced":
+        return False
+    run.tell(
+        JOB,
+        "note",
+        task.system,
+        text=f"the clips take about {size_gb:.1f} GB, more than train.memory_gb "
+        f"({section.memory_gb:g}): they stream from their shards in every epoch",
+    )
+    return True
 
 
 def _ray_storage(folder: Folder) -> dict[str, Any]:
@@ -207,43 +337,40 @@ def _ray_storage(folder: Folder) -> dict[str, Any]:
     return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(fs))}
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The audioflow error inside what Ray raised, or what Ray raised."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, AudioflowError):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return error
-
-
 @contextlib.contextmanager
-def _epochs(run: Run, task: TrainTask) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Where workers send epoch records; they are told and put on the board as they come."""
+def _epochs(
+    run: Run, name: str, section: SystemSection
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Where workers send epoch records; they are told and logged as they come."""
     queue = Queue(actor_options={"num_cpus": 0})
     ended = threading.Event()
-    board = Board(run.head(task.system).folder)
 
-    def listen() -> None:
+    def listen(loggers: Sequence[Logger]) -> None:
         while True:
             try:
                 record = queue.get(block=True, timeout=0.3)
-            except Empty:
+            except (Empty, RayError) as error:
                 if ended.is_set():
                     return
+                if isinstance(error, RayError):  # its node is in trouble; the job will tell
+                    time.sleep(_ASK_AGAIN_S)
                 continue
-            board.add(record)
-            run.tell(JOB, "epoch", task.system, **record)
+            run.tell(JOB, "epoch", name, **record)
+            fold = record.get("fold")
+            for logger in loggers:
+                inner = "" if fold is None else f"fold-{fold}"
+                logger.add(inner, record["epoch"], scalars_of(record))
 
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield Teller(queue)
-    finally:
-        ended.set()
-        thread.join()
-        board.close()
-        queue.shutdown(force=True)
+    logged = Logged(JOB, name, run.head(name).folder, section.model_dump(mode="json"))
+    with loggers_of(run, logged) as loggers:
+        thread = threading.Thread(target=listen, args=(loggers,), daemon=True)
+        thread.start()
+        try:
+            yield Teller(queue)
+        finally:
+            ended.set()
+            thread.join()
+            queue.shutdown(force=True)
 
 
 class Teller:

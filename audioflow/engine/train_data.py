@@ -1,124 +1,344 @@
-"""Vectors and targets for training: embeddings pooled per clip, joined to the manifest by id."""
+"""What a system is trained on: embeddings read shard by shard, joined to the manifest by id."""
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from audioflow.embeddings import layer_rows
-from audioflow.errors import InputError
-from audioflow.manifest import CROSS_VALIDATED
+from audioflow.errors import Fault, InputError, RecipeError
+from audioflow.heads import HEADS
+from audioflow.heads.base import is_estimator
 from audioflow.pooling import POOLINGS
-from audioflow.recipe import PluginChoice, SystemSection
-from audioflow.scores import target_indices
+from audioflow.recipe import SystemSection
+from audioflow.recipe_systems import pooled_on, system_faults, usual_pooling
+from audioflow.registry import nearest
 from audioflow.storage import Folder
-from audioflow.tables import Table
-from audioflow.training import ClipSet
+from audioflow.systems.examples import Examples, joined, multi_hot
+from audioflow.systems.inputs import ClipRows, InputSpec, Pool, vectors_per_patch
+from audioflow.systems.network import NetworkSpec
+from audioflow.systems.readout import Readout
+from audioflow.tables import Header, Table
+from audioflow.weights import resolved
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a head is to tell apart.
+
+    names: of the manifest. head: what the head knows, the same but for `train.fine`; merge: the
+    class (index) of each of those, None where they are the same.
+    """
+
+    names: tuple[str, ...]
+    head: tuple[str, ...]
+    merge: tuple[int, ...] | None
+    multi_label: bool
+
+    @property
+    def readout(self) -> Readout:
+        return Readout(len(self.names), self.multi_label, 1.0, self.merge)
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """One head to train: where its inputs lie and how it is made. `fold` is the one held out."""
+    """One head to train: where its inputs lie and how it is made.
+
+    fold: the one held out; val_fold: the one to select on, by default that after it.
+    """
 
     system: str
     section: SystemSection
     embeddings: Folder
     manifest: Folder
-    layer: str
-    width: int
-    classes: tuple[str, ...]
+    inputs: InputSpec
+    classes: Classes
     fold: str | None = None
+    val_fold: str | None = None
+
+    @property
+    def network(self) -> NetworkSpec:
+        """What its network is made of."""
+        section = self.section
+        head = HEADS.load(section.head.name)
+        wanted = section.train.normalise
+        normalised = getattr(head, "normalised", False) if wanted is None else wanted
+        classes = self.classes
+        return NetworkSpec(
+            self.inputs, self._head(), len(classes.head), normalised, classes.multi_label
+        )
+
+    def _head(self) -> dict[str, Any]:
+        """Name and settings, with local files in place of the names of weights."""
+        choice = self.section.head
+        plugin = HEADS.load(choice.name)
+        if not hasattr(plugin, "known"):
+            return choice.model_dump(mode="json")
+        settings = plugin.Settings.model_validate(choice.options)
+        local, _ = resolved(settings, plugin.known, self.embeddings.options, choice.name)
+        return {"name": choice.name} | local.model_dump(mode="json")
 
 
-def build_pooling(choice: PluginChoice) -> Any:
-    """The pooling a recipe names."""
-    return POOLINGS.build(choice.name, choice.options)
+def inputs_of(name: str, section: SystemSection, header: Header, table: Table) -> InputSpec:
+    """What a system reads of its embeddings; raises `RecipeError` for layers that are not there,
+    and for parts of the system that do not fit each other."""
+    head = HEADS.load(section.head.name)
+    pooling = POOLINGS.load(section.pooling.name) if section.pooling else None
+    if faults := system_faults(name, section, head, pooling, varied=True):
+        raise RecipeError("recipe", faults)
+    widths: dict[str, int] = header.settings["layers"]
+    layers = _layers(name, section, head, widths, header.name)
+    choice = section.pooling or usual_pooling(head, section.train.unit)
+    pool = None
+    if choice is not None:
+        on = pooled_on(choice, POOLINGS.load(choice.name), head, section.train.unit)
+        pool = Pool(choice.name, on, choice.options)  # type: ignore[arg-type]
+    vectors = _vectors_per_patch(table, header, layers[0]) if "picture" in head.takes else 1
+    return InputSpec(layers, tuple(widths[layer] for layer in layers), head.takes, pool, vectors)
 
 
-def pooled_vectors(task: TrainTask) -> dict[str, list[NDArray[np.float32]]]:
-    """By clip id, the pooled vectors of every clip that has a row: as recorded, then its variants.
+def _layers(
+    name: str, section: SystemSection, head: Any, widths: Mapping[str, int], backbone: str
+) -> tuple[str, ...]:
+    given = section.layers or ((section.layer,) if section.layer is not None else None)
+    chosen = given or (tuple(widths) if head.takes == "layers" else (next(iter(widths)),))
+    for layer in chosen:
+        if layer not in widths:
+            key = "layers" if section.layers else "layer"
+            problem = f"{layer!r} is not a layer of {backbone}"
+            hint = nearest(layer, widths)
+            fault = Fault(f"systems.{name}.{key}", problem, layer, ", ".join(widths), hint)
+            raise RecipeError("recipe", [fault])
+    return tuple(chosen)
 
-    Read shard by shard.
+
+def _vectors_per_patch(table: Table, header: Header, layer: str) -> int:
+    for receipt in header.shards:
+        if receipt.rows:
+            rows = table.read_shard(receipt.name, ["patch_start_s", layer])
+            return vectors_per_patch(rows, layer)
+    return 1
+
+
+def classes_of(
+    manifest: Table, section: SystemSection, names: tuple[str, ...], system: str
+) -> Classes:
+    """What a head is to tell apart, by the labels in the manifest."""
+    rows = manifest.read(["clip_id", "labels"])
+    counts = pc.list_value_length(rows["labels"])
+    several = pc.any(pc.not_equal(counts, 1)).as_py() or False
+    task = section.train.task
+    if task == "single" and several:
+        place = pc.index(pc.not_equal(counts, 1), True).as_py()
+        raise InputError(
+            f"system {system!r}: train.task is single, but clip {rows['clip_id'][place].as_py()!r} "
+            f"has the labels {rows['labels'][place].as_py()}; set train.task: multi, or auto"
+        )
+    multi = task == "multi" or several
+    if not section.train.fine:
+        return Classes(names, names, None, multi)
+    return _fine_classes(manifest, names, system, multi=multi)
+
+
+def _fine_classes(manifest: Table, names: tuple[str, ...], system: str, *, multi: bool) -> Classes:
+    merge: dict[str, str] = manifest.complete_header().settings["merge"]
+    labels = pc.unique(manifest.read(["fine_labels"])["fine_labels"].combine_chunks().flatten())
+    head = tuple(sorted(labels.to_pylist()))
+    if head == names:
+        raise InputError(
+            f"system {system!r}: train.fine is true, but manifest.merge merges no class"
+        )
+    to = (names.index(merge.get(name, name)) for name in head)
+    return Classes(names, head, tuple(to), multi)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which clips are in which part of a task, and what they are.
+
+    parts: by clip id `train` or `val`. targets: in the head's classes for `train`, in those of the
+    manifest for `val`.
     """
-    pooling = build_pooling(task.section.pooling)
-    found: dict[str, list[NDArray[np.float32]]] = {}
-    table = Table(task.embeddings)
-    for _, rows in table.shards(["clip_id", "variant", task.layer]):
-        layer = layer_rows(rows, task.layer)
-        for clip_id, vector in zip(layer.clip_ids, pooling.pool(layer), strict=True):
-            found.setdefault(clip_id, []).append(vector)
-    return found
+
+    classes: Classes
+    parts: Mapping[str, str]
+    labels: Mapping[str, list[str]]
+    fine: Mapping[str, list[str]] | None
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, int]]:
+        return {
+            "train": {name: place for place, name in enumerate(self.classes.head)},
+            "val": {name: place for place, name in enumerate(self.classes.names)},
+        }
+
+    def targets(self, part: str, clip_ids: list[str]) -> Any:
+        """Targets of clips: indices int64 (B,), or 0 and 1 float32 (B, C)."""
+        source = self.fine if part == "train" and self.fine is not None else self.labels
+        places = self._places[part]
+        found = [[places[label] for label in source[clip_id]] for clip_id in clip_ids]
+        if self.classes.multi_label:
+            return multi_hot(found, len(places))
+        return np.array([one[0] for one in found], np.int64)
 
 
-def clip_sets(task: TrainTask) -> dict[str, ClipSet]:
-    """The `train` and `val` clips; for a fold, `val` is the fold after it and the rest is `train`.
+def membership(task: TrainTask) -> Membership:
+    """Which clips of the manifest are to be learned from, and which are to select on."""
+    section = task.section.train
+    columns = ["clip_id", "labels", "split", "fold"]
+    extra = (["fine_labels"] if section.fine else []) + (["source"] if section.drop_sources else [])
+    rows = Table(task.manifest).read([*columns, *extra])
+    if section.drop_sources:
+        _refuse_unknown_sources(task, rows)
+        dropped = pc.is_in(rows["source"], pa.array(section.drop_sources, pa.string()))
+        rows = rows.filter(pc.invert(dropped))
+    manifest = rows.to_pydict()
+    ids = manifest["clip_id"]
+    fine = dict(zip(ids, manifest["fine_labels"], strict=True)) if section.fine else None
+    return Membership(
+        task.classes,
+        _parts(manifest, task, unselected=not selects(task.section)),
+        dict(zip(ids, manifest["labels"], strict=True)),
+        fine,
+    )
 
-    Where the last epoch is kept, a fold leaves all others to `train`, and there need be no `val`.
+
+def _refuse_unknown_sources(task: TrainTask, rows: pa.Table) -> None:
+    there = pc.unique(rows["source"]).to_pylist()
+    for name in task.section.train.drop_sources:
+        if name not in there:
+            key = f"systems.{task.system}.train.drop_sources"
+            problem = f"{name!r} is not a source of the manifest"
+            fault = Fault(key, problem, name, ", ".join(there), nearest(name, there))
+            raise RecipeError("recipe", [fault])
+
+
+def selects(section: SystemSection) -> bool:
+    """Whether training selects something on `val`, so that there has to be some."""
+    return section.train.select != "last" and not is_estimator(HEADS.load(section.head.name))
+
+
+@dataclass(frozen=True)
+class ExampleSets:
+    """What a task is trained and selected on. clips: how many are in each, variants included."""
+
+    train: Examples
+    val: Examples
+    clips: Mapping[str, int]
+
+
+def example_sets(task: TrainTask) -> ExampleSets:
+    """The examples of a task; for a fold, `val` is the fold after it and the rest `train`.
+
+    Where nothing is selected, a fold leaves all others to `train`, and there need be no `val`.
     Variants count for `train` only. Raises `InputError` where one that is needed is empty.
     """
-    vectors = pooled_vectors(task)
-    manifest = Table(task.manifest).read(["clip_id", "labels"])
-    labels = dict(zip(manifest["clip_id"].to_pylist(), manifest["labels"].to_pylist(), strict=True))
-    sets = {}
-    for split, ids in _split_ids(task, vectors.keys()).items():
-        rows = [
-            (clip_id, vector)
-            for clip_id in ids
-            for vector in vectors[clip_id][: None if split == "train" else 1]
+    members = membership(task)
+    found: dict[str, list[Examples]] = {"train": [], "val": []}
+    table = Table(task.embeddings)
+    for _, rows in table.shards(task.inputs.columns):
+        for part, examples in examples_of(rows, task, members):
+            found[part].append(examples)
+    none = Examples(
+        tuple(
+            np.zeros((0, *_row_shape(task, i)), np.float32) for i in range(len(task.inputs.layers))
+        ),
+        np.zeros(1, np.int64),
+        members.targets("val", []) if task.classes.multi_label else np.zeros(0, np.int64),
+    )
+    sets = {part: joined(parts) if parts else none for part, parts in found.items()}
+    clips = {part: len(examples) for part, examples in sets.items()}
+    _refuse_empty(task, clips)
+    train = sets["train"].per_patch() if task.section.train.unit == "patch" else sets["train"]
+    return ExampleSets(train, sets["val"], clips)
+
+
+def _row_shape(task: TrainTask, layer: int) -> tuple[int, ...]:
+    width = task.inputs.shape.widths[layer]
+    if task.inputs.takes in ("pictures", "picture_sequences"):
+        return (task.inputs.vectors_per_patch, width)
+    return (width,)
+
+
+def examples_of(
+    rows: pa.Table, task: TrainTask, members: Membership
+) -> Iterator[tuple[str, Examples]]:
+    """The examples of a shard's clips, by part, in the order of the shard."""
+    parts = [members.parts.get(clip_id) for clip_id in rows["clip_id"].to_pylist()]
+    variants = rows["variant"].to_pylist()
+    for part in ("train", "val"):
+        keep = [
+            mine == part and (part == "train" or variant == 0)
+            for mine, variant in zip(parts, variants, strict=True)
         ]
-        clips = [clip_id for clip_id, _ in rows]
-        targets = target_indices(clips, [labels[clip_id] for clip_id in clips], task.classes)
-        stacked = np.array([vector for _, vector in rows], np.float32)
-        sets[split] = ClipSet(stacked.reshape(len(rows), task.width), targets)
-    return sets
+        if any(keep):
+            clips: ClipRows = task.inputs.read(rows.filter(pa.array(keep)))
+            yield part, Examples(clips.rows, clips.offsets, members.targets(part, clips.clip_ids))
 
 
-def check_splits(task: TrainTask) -> None:
+def estimated_bytes(task: TrainTask) -> int:
+    """About how much memory the examples of a task take, by the first shard that has some."""
+    table = Table(task.embeddings)
+    members = membership(task)
+    header = table.complete_header()
+    for receipt in header.shards:
+        rows = table.read_shard(receipt.name, task.inputs.columns)
+        sizes = [one.nbytes for _, one in examples_of(rows, task, members)]
+        if sizes:
+            return sum(sizes) * header.rows // max(1, receipt.rows)
+    return 0
+
+
+def check_splits(task: TrainTask, folds: Sequence[str]) -> None:
     """Raise `InputError` where no `train` or no `val` clip has an embedding; reads ids only."""
     ids: set[str] = set()
     for _, rows in Table(task.embeddings).shards(["clip_id"]):
         ids.update(rows["clip_id"].to_pylist())
-    _split_ids(task, ids)
+    for fold in folds or (None,):
+        _refuse_empty(task, counted(membership(replace(task, fold=fold)), ids))
 
 
-def _split_ids(task: TrainTask, embedded: Container[str]) -> dict[str, list[str]]:
-    manifest = Table(task.manifest).read(["clip_id", "split", "fold"])
-    unselected = task.section.train.select == "last"
-    parts = _parts(manifest.to_pydict(), task.fold, unselected=unselected)
-    found = {}
+def counted(members: Membership, embedded: Container[str]) -> dict[str, int]:
+    """How many clips of each part have an embedding."""
+    found = {"train": 0, "val": 0}
+    for clip_id, part in members.parts.items():
+        if part in found and clip_id in embedded:
+            found[part] += 1
+    return found
+
+
+def _refuse_empty(task: TrainTask, counts: Mapping[str, int]) -> None:
     for split in ("train", "val"):
-        ids = [clip_id for clip_id, part in parts.items() if part == split and clip_id in embedded]
-        if not ids and not (unselected and split == "val"):
+        if not counts[split] and (split == "train" or selects(task.section)):
             raise InputError(
                 f"system {task.system!r}: no clip of the split {split} has an embedding in "
                 f"{task.embeddings.url}; see its failures/, or give manifest.splits a share "
                 f"for {split}"
             )
-        found[split] = ids
-    return found
 
 
 def _parts(
-    manifest: Mapping[str, list[Any]], fold: str | None, *, unselected: bool
+    manifest: Mapping[str, list[Any]], task: TrainTask, *, unselected: bool
 ) -> dict[str, str]:
-    if fold is None:
+    if task.fold is None:
         return dict(zip(manifest["clip_id"], manifest["split"], strict=True))
-    names = folds_of(manifest["fold"])
-    after = names[(names.index(fold) + 1) % len(names)]
-    part = {after: "train" if unselected else "val", fold: "test"}
+    if task.val_fold is not None:
+        part = {task.val_fold: "val", task.fold: "test"}
+    else:
+        names = folds_of(manifest["fold"])
+        after = names[(names.index(task.fold) + 1) % len(names)]
+        part = {after: "train" if unselected else "val", task.fold: "test"}
     return {
-        clip_id: part.get(name, "train")
-        for clip_id, name in zip(manifest["clip_id"], manifest["fold"], strict=True)
+        clip_id: part.get(name, "train") if name is not None else split
+        for clip_id, name, split in zip(
+            manifest["clip_id"], manifest["fold"], manifest["split"], strict=True
+        )
     }
 
 
 def folds_of(column: list[str | None]) -> list[str]:
     """The folds in a manifest's `fold` column, in order; empty where it is not cross-validated."""
     return sorted({fold for fold in column if fold is not None}, key=lambda fold: (len(fold), fold))
-
-
-def is_cross_validated(splits: list[str]) -> bool:
-    """Whether a manifest's clips are divided by `fold`."""
-    return bool(splits) and splits[0] == CROSS_VALIDATED

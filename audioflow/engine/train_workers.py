@@ -1,27 +1,44 @@
-"""What runs on the workers of the job `train`: the loop of Ray Train, and a fold as a task."""
+"""What runs on the workers of the job `train`: the loop of Ray Train, and one head as a task."""
 
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray.train
 import torch
-from ray.train.torch import prepare_model
+from ray.train.torch import get_device, prepare_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch import distributed as dist
 
-from audioflow.engine.train_data import TrainTask, clip_sets
-from audioflow.heads import HEADS
+from audioflow.calibration import fitted_temperature
+from audioflow.engine.train_checkpoints import Checkpoints
+from audioflow.engine.train_data import TrainTask, example_sets
+from audioflow.engine.train_stream import StreamSource, StreamTask, streamed_sets
+from audioflow.events import EpochRecord
+from audioflow.heads import HEADS, estimators
+from audioflow.heads.base import is_estimator
+from audioflow.recipe_train import TrainSection
+from audioflow.storage import Folder
+from audioflow.systems.estimator import EstimatorModule
+from audioflow.systems.examples import Examples
+from audioflow.systems.network import Batch, SystemNetwork, all_logits, network_for
 from audioflow.training import (
-    ClipSet,
-    EpochRecord,
     FitState,
+    Judge,
+    Material,
+    MemorySource,
+    Source,
     Workers,
+    class_weights,
     fit,
-    normalisation,
+    normalise,
+    stopped,
 )
 
 STATE = "state.json"
@@ -31,95 +48,214 @@ OPTIMIZER = "optimizer.pt"
 RESULT = "result.json"
 HEAD_WEIGHTS = "head.safetensors"
 
+_CHECKPOINT_S = 30.0
+_CHECKPOINT_EPOCHS = 10
+_LOOKED_AT = 4096
 
-def head_module(task: TrainTask) -> nn.Module:
-    """A fresh head for this task; equal for an equal seed."""
-    torch.manual_seed(task.section.train.seed)
-    choice = task.section.head
-    module: nn.Module = HEADS.build(choice.name, choice.options).build(
-        task.width, len(task.classes)
-    )
-    return module
+Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a task trains on: normalised clips, and what normalised them."""
+    """What a task trains on: a fresh network, where its examples come from, and who judges it."""
 
-    train: ClipSet
-    val: ClipSet
-    mean: Tensor
-    std: Tensor
+    task: TrainTask
+    network: SystemNetwork
+    source: Source
+    val: Examples
+    judge: Judge
+    clips: Mapping[str, int]
 
     @classmethod
-    def of(cls, task: TrainTask) -> "Prepared":
-        sets = clip_sets(task)
-        mean, std = normalisation(sets["train"].vectors)
-        train, val = (_normalised(sets[split], mean, std) for split in ("train", "val"))
-        return cls(train, val, mean, std)
+    def of(cls, task: TrainTask, rank: int = 0, count: int = 1) -> "Prepared":
+        """Everything in memory."""
+        section = task.section.train
+        sets = example_sets(task)
+        network = network_for(task.network, section.seed)
+        normalise(network, sets.train.rows)
+        source = MemorySource(sets.train, section, len(task.classes.head), rank, count)
+        return cls(task, network, source, sets.val, judge_of(task, sets.val), sets.clips)
+
+    @classmethod
+    def streaming(cls, stream: StreamTask, workers: Workers) -> "Prepared":
+        """`val` in memory; `train` from its shards, in every epoch again."""
+        task = stream.task
+        network = network_for(task.network, task.section.train.seed)
+        sets = streamed_sets(stream, workers)
+        network.set_normalisation(*sets.normalisation) if len(network.normalise) else None
+        source = StreamSource(stream, sets.weights, workers)
+        return cls(task, network, source, sets.val, judge_of(task, sets.val), sets.clips)
+
+    @property
+    def material(self) -> Material:
+        """What the network is trained and judged on."""
+        return Material(self.source, self.val, self.judge)
 
     def result(self, state: FitState) -> dict[str, Any]:
         """The trained head: its weights with the normalisation, and how it went."""
-        return {
-            "weights": bundle_weights(state.best, self.mean, self.std),
+        self.network.load_state_dict(state.best)
+        told = {
+            "weights": {name: value.cpu() for name, value in self.network.state_dict().items()},
             "records": [asdict(record) for record in state.records],
             "best_epoch": state.best_epoch,
-            "clips": {"train": len(self.train), "val": len(self.val)},
+            "clips": dict(self.clips),
         }
+        return told | judged(self.task, self.network, self.val, self.judge)
 
 
-def bundle_weights(best: dict[str, Tensor], mean: Tensor, std: Tensor) -> dict[str, Tensor]:
-    """The tensors of a head bundle."""
-    head = {f"head.{name}": value for name, value in best.items()}
-    return head | {"normalise.mean": mean, "normalise.std": std}
+def judge_of(task: TrainTask, val: Examples) -> Judge:
+    """Who judges a task's network on its `val` clips."""
+    layers = task.inputs.layers
+    names = layers if task.inputs.takes == "layers" and len(layers) > 1 else ()
+    return Judge(task.classes.readout, val.targets, task.section.train.select, names)
 
 
-def _normalised(clips: ClipSet, mean: Tensor, std: Tensor) -> ClipSet:
-    vectors = (torch.from_numpy(clips.vectors) - mean) / std
-    return ClipSet(vectors.numpy(), clips.targets)
+def judged(task: TrainTask, network: SystemNetwork, val: Examples, judge: Judge) -> dict[str, Any]:
+    """Temperature, and the results of every class on `val`, of a network that is trained."""
+    wanted = task.section.train.temperature
+    votes = task.inputs.pool is not None and task.inputs.pool.name == "vote"
+    if not len(val):
+        return {"temperature": 1.0 if isinstance(wanted, str) else float(wanted), "classes": []}
+    logits = all_logits(network.to("cpu"), val)
+    if not isinstance(wanted, str):
+        temperature = float(wanted)
+    else:
+        temperature = 1.0 if votes else fitted_temperature(logits, val.targets, judge.readout)
+    scores = replace(judge.readout, temperature=temperature).scores(logits).numpy()
+    return {"temperature": temperature, "classes": judge.by_class(scores, task.classes.names)}
 
 
-def fit_fold(task: TrainTask, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """One fold, in a plain Ray task."""
-    torch.set_num_threads(1)
+def use_cores(section: TrainSection) -> None:
+    """Let torch use this worker's cores; numbers below the smallest normal one would slow it 5x."""
+    torch.set_num_threads(max(1, int(section.cpus_per_worker)))
+    torch.set_flush_denormal(True)
+
+
+def fit_alone(task: TrainTask, tell: Tell, kept: Folder) -> dict[str, Any]:
+    """One head in a plain task of Ray. kept: where its checkpoints are, from which it goes on."""
+    section = task.section.train
+    use_cores(section)
+    if is_estimator(HEADS.load(task.section.head.name)):
+        return fit_estimator(task, tell)
     data = Prepared.of(task)
+    checkpoints, due = Checkpoints(kept, task.fold), Due()
 
     def on_epoch(record: EpochRecord, state: FitState) -> None:
-        tell({"fold": task.fold, **asdict(record)})
+        tell({"fold": task.fold, "best": record.epoch == state.best_epoch} | asdict(record))
+        if due.now(record, state, section):
+            checkpoints.save(state)
 
-    module, section = head_module(task), task.section.train
-    return data.result(fit(module, data.train, data.val, section, on_epoch=on_epoch))
+    state = fit(
+        data.network,
+        data.material,
+        section,
+        on_epoch=on_epoch,
+        workers=Workers(device="cuda" if section.gpus_per_worker else "cpu"),
+        resume=checkpoints.load(),
+    )
+    return data.result(state)
+
+
+class Due:
+    """When a checkpoint is due: after the last epoch, or when much would have to be done again."""
+
+    def __init__(self) -> None:
+        self._kept = time.monotonic()
+
+    def now(self, record: EpochRecord, state: FitState, section: TrainSection) -> bool:
+        late = time.monotonic() - self._kept > _CHECKPOINT_S
+        due = late or record.epoch % _CHECKPOINT_EPOCHS == 0 or is_last(record, state, section)
+        if due:
+            self._kept = time.monotonic()
+        return due
+
+
+def is_last(record: EpochRecord, state: FitState, section: TrainSection) -> bool:
+    """Whether training ends with this epoch."""
+    ended = stopped(state.records, state.best_epoch, section)
+    return ended or record.epoch == section.epochs
+
+
+def fit_estimator(task: TrainTask, tell: Tell) -> dict[str, Any]:
+    """A head that scikit-learn fits: one "epoch"."""
+    started = time.perf_counter()
+    section, choice = task.section.train, task.section.head
+    sets = example_sets(task)
+    train = sets.train
+    made = HEADS.build(choice.name, choice.options).estimator(section.seed)
+    if task.classes.multi_label:
+        made = estimators.multi_label(made)
+    weights = _sample_weights(task, train)
+    warnings = estimators.fit(made, train.rows[0], train.targets, weights)
+    head = EstimatorModule(made, len(task.classes.head), task.classes.multi_label)
+    network = SystemNetwork(task.network, head).eval()
+    judge = judge_of(task, sets.val)
+    loss: float | None = None
+    metrics: dict[str, float] = {}
+    if len(sets.val):
+        loss, metrics = judge(all_logits(network, sets.val))
+    train_loss = _train_loss(task, network, train)
+    seconds = time.perf_counter() - started
+    record = EpochRecord(1, train_loss, loss, metrics, 0.0, seconds)
+    tell({"fold": task.fold, "best": True} | asdict(record))
+    return {
+        "weights": estimators.save(made),
+        "records": [asdict(record)],
+        "best_epoch": 1,
+        "clips": dict(sets.clips),
+        "warnings": warnings,
+    } | judged(task, network, sets.val, judge)
+
+
+def _train_loss(task: TrainTask, network: SystemNetwork, train: Examples) -> float:
+    """The mean loss on at most some thousand examples, evenly taken: scores can be slow."""
+    places = np.unique(np.linspace(0, len(train) - 1, _LOOKED_AT).astype(np.int64))
+    some = train.take(places)
+    readout = replace(task.classes.readout, merge=None, num_classes=len(task.classes.head))
+    return Judge(readout, some.targets)(network.patches(Batch.of(some)))[0]
+
+
+def _sample_weights(task: TrainTask, train: Examples) -> Any:
+    if task.section.train.class_weights == "none" or task.classes.multi_label:
+        return None
+    weights = class_weights(train.targets, "balanced", len(task.classes.head))
+    return weights.numpy()[train.targets].astype(np.float32)
 
 
 def train_loop(config: dict[str, Any]) -> None:
     """The loop of every Ray Train worker. All ranks report, rank 0 with a checkpoint when due."""
+    stream: StreamTask | None = config["stream"]
     task: TrainTask = config["task"]
     section = task.section.train
     context = ray.train.get_context()
-    torch.set_num_threads(1)
-    data = Prepared.of(task)
-    workers = Workers(context.get_world_rank(), context.get_world_size(), _wrap(context))
+    use_cores(section)
+    workers = _workers(context)
+    if stream is not None:
+        data = Prepared.streaming(stream, workers)
+    else:
+        data = Prepared.of(task, workers.rank, workers.count)
+    due = Due()
 
     def on_epoch(record: EpochRecord, state: FitState) -> None:
         metrics: dict[str, Any] = {"epoch": record.epoch, "train_loss": record.train_loss}
         metrics |= {"val_loss": record.val_loss, "lr": record.lr, **record.metrics}
-        best = record.epoch == state.best_epoch and section.select != "last"
-        due = best or record.epoch == section.epochs or record.epoch % 10 == 0
-        if workers.rank == 0:
-            config["tell"](asdict(record))
-        if workers.rank != 0 or not due:
+        if workers.rank != 0:
+            ray.train.report(metrics)
+            return
+        best = record.epoch == state.best_epoch
+        config["tell"]({"fold": task.fold, "best": best} | asdict(record))
+        if not due.now(record, state, section):
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
             save_state(Path(folder), state)
-            save_result(Path(folder), data.result(state))
+            if is_last(record, state, section):
+                save_result(Path(folder), data.result(state))
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    module = head_module(task)
     fit(
-        module,
-        data.train,
-        data.val,
+        data.network,
+        data.material,
         section,
         on_epoch=on_epoch,
         workers=workers,
@@ -127,10 +263,25 @@ def train_loop(config: dict[str, Any]) -> None:
     )
 
 
-def _wrap(context: Any) -> Callable[[nn.Module], nn.Module]:
-    if context.get_world_size() == 1:
-        return lambda module: module
-    return lambda module: prepare_model(module, move_to_device=False)
+def _workers(context: Any) -> Workers:
+    rank, count, device = context.get_world_rank(), context.get_world_size(), get_device()
+    if count == 1:
+        return Workers(device=str(device))
+
+    def wrap(network: nn.Module) -> nn.Module:
+        return prepare_model(network, move_to_device=False)
+
+    def total(value: float) -> float:
+        found = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(found)
+        return float(found)
+
+    def agree(value: Any) -> Any:
+        found = [value]
+        dist.broadcast_object_list(found, src=0, device=device)
+        return found[0]
+
+    return Workers(rank, count, wrap, total, agree, str(device))
 
 
 def _resumed() -> FitState | None:
@@ -143,11 +294,15 @@ def _resumed() -> FitState | None:
 
 def save_state(folder: Path, state: FitState) -> None:
     """Write everything a training run needs to go on."""
-    save_file(state.best, str(folder / BEST))
-    save_file(state.model, str(folder / MODEL))
+    save_file(_contiguous(state.best), str(folder / BEST))
+    save_file(_contiguous(state.model), str(folder / MODEL))
     torch.save(state.optimizer, folder / OPTIMIZER)
     records = [asdict(record) for record in state.records]
     (folder / STATE).write_text(json.dumps({"best_epoch": state.best_epoch, "records": records}))
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def load_state(folder: Path) -> FitState:
@@ -155,7 +310,7 @@ def load_state(folder: Path) -> FitState:
     data = json.loads((folder / STATE).read_text())
     return FitState(
         model=load_file(str(folder / MODEL)),
-        optimizer=torch.load(folder / OPTIMIZER, weights_only=True),
+        optimizer=torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu"),
         best=load_file(str(folder / BEST)),
         best_epoch=data["best_epoch"],
         records=[EpochRecord(**record) for record in data["records"]],
@@ -164,7 +319,7 @@ def load_state(folder: Path) -> FitState:
 
 def save_result(folder: Path, result: dict[str, Any]) -> None:
     """Write what the driver needs of a trained head, so that it reads no vectors itself."""
-    save_file(result["weights"], str(folder / HEAD_WEIGHTS))
+    save_file(_contiguous(result["weights"]), str(folder / HEAD_WEIGHTS))
     told = {key: value for key, value in result.items() if key != "weights"}
     (folder / RESULT).write_text(json.dumps(told))
 

@@ -9,8 +9,12 @@ from audioflow.report.data import (
     FailureRow,
     ReportData,
     StageRow,
+    Sweep,
+    SweepParameter,
+    SweepTrial,
     SystemScores,
     Training,
+    ValClass,
 )
 from audioflow.report.page import build
 
@@ -19,7 +23,11 @@ __all__ = [
     "FailureRow",
     "ReportData",
     "StageRow",
+    "Sweep",
+    "SweepParameter",
+    "SweepTrial",
     "SystemScores",
     "Training",
+    "ValClass",
     "build",
 ]

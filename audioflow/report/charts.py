@@ -8,15 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from audioflow.report.data import SystemScores, Training
-from audioflow.report.formats import (
-    count,
-    decimal,
-    duration,
-    metric_name,
-    percent_sign,
-    plural,
-    shorten,
-)
+from audioflow.report.formats import decimal, metric_name, percent_sign, shorten
 from audioflow.report.lines import Chart, Line, Mark, line_chart
 from audioflow.report.svg import colour
 
@@ -34,7 +26,7 @@ class Panel:
 
 def training_panels(index: int, training: Sequence[Training]) -> list[Panel]:
     """Loss, then validation metrics, over epochs; folds lie over each other thinly."""
-    runs = [run for run in training if run.epochs]
+    runs = [run for run in training if run.has_curve]
     if not runs:
         return []
     thin = " thin" if len(runs) > 1 else ""
@@ -103,30 +95,6 @@ def _best(run: Training, values: Sequence[float], css: str, name: str) -> list[M
             text = f"epoch kept{fold}: {epoch.epoch}, {name} {decimal(value, 3)}"
             return [Mark(float(epoch.epoch), value, css, text)]
     return []
-
-
-def training_facts(training: Sequence[Training]) -> str:
-    """Best epoch, size and time of a system's training in one line."""
-    if not training:
-        return ""
-    first = training[0]
-    best = sorted(run.best_epoch for run in training)
-    last = first.best_metric == "last"
-    by = f", chosen by {metric_name(first.best_metric.removeprefix('val_'))}"
-    if len(training) > 1:
-        span = f"{best[0]} to {best[-1]}" if best[0] != best[-1] else str(best[0])
-        chosen = f"the last epoch kept, {span}" if last else f"best epochs {span}{by}"
-        facts = [plural(len(training), "fold"), chosen]
-    elif first.epochs:
-        of = f"{best[0]} of {first.epochs[-1].epoch}"
-        facts = [f"the last epoch kept, {of}" if last else f"best epoch {of}{by}"]
-    else:
-        facts = ["fitted in one go, without epochs"]
-    if first.num_parameters:
-        facts.append(f"{count(first.num_parameters)} parameters")
-    facts.append(plural(first.workers, "worker"))
-    facts.append(duration(sum(run.seconds for run in training)))
-    return " · ".join(facts)
 
 
 def fusion_panels(index: int, system: SystemScores) -> list[Panel]:

@@ -13,16 +13,41 @@ from audioflow.events import EpochRecord
 
 
 @dataclass(frozen=True)
+class ValClass:
+    """A head's results for one class on the `val` clips; `support` of them are of the class."""
+
+    name: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
 class Training:
-    """How one head was trained. A cross-validated system has one `Training` per fold."""
+    """How one head was trained. A cross-validated system has one `Training` per fold.
+
+    `num_parameters` is None for a head that scikit-learn fitted, which has one epoch. `temperature`
+    is what its logits are divided by. `max_epochs` is how many it might have had. `classes` is
+    empty where there was no clip to validate on.
+    """
 
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     best_metric: str
     workers: int
     seconds: float
-    num_parameters: int
+    num_parameters: int | None
     fold: str = ""
+    temperature: float | None = None
+    seed: int | None = None
+    max_epochs: int | None = None
+    classes: tuple[ValClass, ...] = ()
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether there are epochs to draw a line through."""
+        return bool(self.epochs) and self.num_parameters is not None
 
 
 @dataclass(frozen=True)
@@ -90,6 +115,69 @@ class StageRow:
 
 
 @dataclass(frozen=True)
+class SweepParameter:
+    """What a search varies under one key: one of `options`, or a number from `low` to `high`."""
+
+    key: str
+    options: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class SweepTrial:
+    """One trial. `values` has every parameter that was active by its key; empty: as written.
+
+    `score` is the mean of `scores`, one per place where it was judged; more is better, so that a
+    loss has a minus. `state` is "finished", "stopped" (early) or "failed", with a `reason`.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    score: float | None
+    epochs: int
+    seconds: float
+    state: str
+    reason: str = ""
+    scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One search for hyper-parameters of `system`, in the order of its trials.
+
+    `metric` is what trials are compared by, like "val_accuracy". `mode` says how they were run.
+    `best` is number and score. `importance` is (key, share of what the scores vary by), largest
+    first. `written` has the settings as written by key, where they are known. `chosen` has the
+    trial whose setting each fold's head got.
+    """
+
+    name: str
+    system: str
+    search: str
+    metric: str
+    mode: str
+    seconds: float
+    parameters: tuple[SweepParameter, ...]
+    trials: tuple[SweepTrial, ...]
+    best: tuple[int, float] | None = None
+    default_score: float | None = None
+    importance: tuple[tuple[str, float], ...] = ()
+    written: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether scores are losses with a minus."""
+        return self.metric in ("val_loss", "last")
+
+    def shown(self, score: float) -> float:
+        """A score as a person reads it: a loss without its minus."""
+        return 0.0 - score if self.is_loss else score
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything `build` needs about one experiment.
 
@@ -111,3 +199,4 @@ class ReportData:
     versions: dict[str, str]
     fingerprints: dict[str, str]
     machine: dict[str, str]
+    sweeps: tuple[Sweep, ...] = ()

@@ -28,6 +28,7 @@ def document(data: ReportData, figures: Figures, verdict: str) -> dict[str, Any]
         "systems": [_system(system, result) for system, result in pairs],
         "gains": figures.gains,
         "availability": figures.availability,
+        "sweeps": data.sweeps,
         "splits": data.splits,
         "stages": data.stages,
         "num_failures": data.num_failures,

@@ -15,6 +15,8 @@ _METRIC_NAMES = {
     "macro_f1": "macro F1",
     "roc_auc": "ROC-AUC",
     "map": "mAP",
+    "auc": "AUC",
+    "weighted_auc": "weighted AUC",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",

@@ -32,6 +32,16 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """A point of its own, which no line goes through."""
+
+    x: float
+    y: float
+    css: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """One panel. `y_range` fixes the vertical range, else the lines decide; `ends` stand under
     the two ends of the x axis; `whole_x` is for epochs, of which there is no half.
@@ -42,6 +52,7 @@ class Chart:
     x_title: str
     y_text: Callable[[float], str]
     marks: tuple[Mark, ...] = ()
+    dots: tuple[Dot, ...] = ()
     y_range: tuple[float, float] | None = None
     x_text: Callable[[float], str] = number
     whole_x: bool = False
@@ -50,7 +61,10 @@ class Chart:
 
 def line_chart(chart: Chart) -> Markup:
     """The chart as an SVG that scales with its place; empty where there is no point to draw."""
-    drawn = [point for line in chart.lines for point in line.points if _finite(point)]
+    points = [point for line in chart.lines for point in line.points]
+    drawn = [
+        point for point in [*points, *((dot.x, dot.y) for dot in chart.dots)] if _finite(point)
+    ]
     if not drawn:
         return Markup("")
     x_low, x_high = min(x for x, _ in drawn), max(x for x, _ in drawn)
@@ -61,6 +75,7 @@ def line_chart(chart: Chart) -> Markup:
     parts += _x_axis(chart, x_low, x_high, x_at)
     for line in chart.lines:
         parts += _line(line, x_at, y_at)
+    parts += [_dot(dot, x_at, y_at) for dot in chart.dots if _finite((dot.x, dot.y))]
     for mark in chart.marks:
         parts += _mark(mark, x_at, y_at)
     box = f"0 0 {WIDTH} {HEIGHT}"
@@ -126,6 +141,11 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     step = -(-len(points) // MAX_POINTS) if points else 1
     kept = list(points[::step])
     return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _dot(dot: Dot, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> Markup:
+    title = tag("title", dot.text)
+    return tag("circle", title, cx=x_at(dot.x), cy=y_at(dot.y), r=3, class_=f"dot {dot.css}")
 
 
 def _mark(

@@ -15,6 +15,8 @@ from audioflow.report.document import document, to_bytes
 from audioflow.report.figures import Figures, compute
 from audioflow.report.matrix import MAX_BESIDE
 from audioflow.report.plots import plots
+from audioflow.report.sweep_views import sweep_views
+from audioflow.report.training_views import training_views
 
 _FOLDER = Path(__file__).parent
 
@@ -117,7 +119,8 @@ def _context(data: ReportData, figures: Figures) -> dict[str, Any]:
         "class_rows": views.class_rows(figures),
         "class_metrics": views.CLASS_METRICS,
         "classes_lead": words.classes_finding(best) if best else "",
-        "trainings": views.training_views(data, figures),
+        "trainings": training_views(data, figures),
+        "sweeps": sweep_views(data.sweeps, figures),
         "splits": run_views.splits_view(data),
         "verdicts": run_views.verdicts(data.stages),
         "stages_lead": words.stages_finding(data),
@@ -133,6 +136,10 @@ def _context(data: ReportData, figures: Figures) -> dict[str, Any]:
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has, for its navigation."""
     found = bool(context["evaluated"])
+    searches = [
+        (view.id, f"Search {formats.shorten(view.sweep.name, 16)}", True)
+        for view in context["sweeps"]
+    ]
     sections = (
         ("metrics", "Results", found),
         ("fusion", "Fusion", bool(context["fusions"])),
@@ -140,6 +147,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("classes", "Classes", found),
         ("mistakes", "Mistakes", found),
         ("training", "Training", bool(context["trainings"])),
+        *searches,
         ("data", "Data", True),
         ("stages", "Run", True),
         ("failures", "Failures", True),

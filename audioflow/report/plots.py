@@ -27,6 +27,8 @@ from audioflow.report.figures import Figures, SystemFigures
 from audioflow.report.formats import metric_name, undefined
 from audioflow.report.matrix import MAX_CLASSES
 from audioflow.report.run_views import class_sizes
+from audioflow.report.sweep_plots import sweep_plots
+from audioflow.report.sweep_views import sweep_index
 
 
 def plots(data: ReportData, figures: Figures) -> dict[str, bytes]:
@@ -44,10 +46,14 @@ def plots(data: ReportData, figures: Figures) -> dict[str, bytes]:
             name = file_name(system.name, taken)
             if system.evaluation is not None:
                 found[f"confusion_{name}.png"] = _confusion(system)
-            if any(run.epochs for run in scores.training):
+            if any(run.has_curve for run in scores.training):
                 found[f"training_{name}.png"] = _training(system, scores.training)
             if len(scores.fusion.get("curve") or []) > 1 and len(scores.parts) == 2:
                 found[f"fusion_{name}.png"] = _fusion_curve(system, scores)
+        taken.clear()
+        for sweep in data.sweeps:
+            name = file_name(sweep.name, taken)
+            found |= sweep_plots(sweep, sweep_index(figures, sweep), name)
         if data.splits:
             found["data.png"] = _data(data)
     return found
@@ -143,7 +149,7 @@ def _confusion(system: SystemFigures) -> bytes:
 
 def _training(system: SystemFigures, training: Sequence[Training]) -> bytes:
     """Loss, and accuracy where it was measured, per epoch; the folds over each other."""
-    runs = [run for run in training if run.epochs]
+    runs = [run for run in training if run.has_curve]
     keys = sorted({k for r in runs for e in r.epochs for k in e.metrics if "loss" not in k})
     key = "val_accuracy" if "val_accuracy" in keys else keys[0] if keys else ""
     figure = new_figure(8.5 if key else 4.5, 3.0)

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from audioflow.metrics import ClassResult
-from audioflow.report.charts import Panel, fusion_panels, training_facts, training_panels
+from audioflow.report.charts import Panel, fusion_panels
 from audioflow.report.compare import Availability, Gain
 from audioflow.report.data import ReportData
 from audioflow.report.figures import Figures, SystemFigures
@@ -33,15 +33,6 @@ class FusionView:
     partial: bool
     panels: tuple[Panel, ...]
     name_width: int
-
-
-@dataclass(frozen=True)
-class TrainingView:
-    """A system with its training curves."""
-
-    system: SystemFigures
-    facts: str
-    panels: tuple[Panel, ...]
 
 
 @dataclass(frozen=True)
@@ -154,19 +145,6 @@ def _class_cell(css: str, result: ClassResult | None) -> ClassCell:
     texts = ["" if undefined(value) else f"{value * 100:.1f}" for value in values]
     first = "0" if undefined(values[0]) else f"{values[0]:.3f}"
     return ClassCell(css, percent(values[0]), first, ",".join(texts))
-
-
-def training_views(data: ReportData, figures: Figures) -> list[TrainingView]:
-    """One view per system that was trained."""
-    return [
-        TrainingView(
-            system,
-            training_facts(scores.training),
-            tuple(training_panels(system.index, scores.training)),
-        )
-        for system, scores in zip(figures.systems, data.systems, strict=True)
-        if scores.training
-    ]
 
 
 def reference(figures: Figures) -> SystemFigures | None:

@@ -3,7 +3,7 @@
 import math
 
 from audioflow.report.compare import Gain
-from audioflow.report.data import ReportData, SystemScores
+from audioflow.report.data import ReportData, Sweep, SystemScores
 from audioflow.report.figures import Figures, SystemFigures
 from audioflow.report.formats import (
     count,
@@ -11,6 +11,7 @@ from audioflow.report.formats import (
     duration,
     interval,
     join_words,
+    metric_name,
     percent_sign,
     plural,
     undefined,
@@ -172,3 +173,34 @@ def failures_finding(data: ReportData) -> str:
     tables = sum(1 for counts in data.failure_counts.values() if sum(counts.values()))
     where = plural(max(tables, 1), "table")
     return f"{plural(data.num_failures, 'failure')} in {where}: clips that gave no row there."
+
+
+def measure_name(sweep: Sweep) -> str:
+    """What the trials of a search are compared by: "accuracy", "loss"."""
+    if sweep.is_loss:
+        return "loss"
+    return metric_name(sweep.metric.removeprefix("val_")) if sweep.metric else "score"
+
+
+def score_text(sweep: Sweep, score: float | None) -> str:
+    """A trial's score in the measure's own sign, with four digits."""
+    return decimal(None if score is None else sweep.shown(score), 4)
+
+
+def sweep_finding(sweep: Sweep) -> str:
+    """What a search found, and which setting mattered most."""
+    if sweep.best is None:
+        return "No trial got a score."
+    (number, score), default = sweep.best, sweep.default_score
+    reached = f"{measure_name(sweep)} {score_text(sweep, score)} on val"
+    if default is not None and score <= default:
+        text = f"No trial was better than the settings as written, with {reached}"
+    else:
+        text = f"Trial {number} is best, with {reached}"
+        if default is not None:
+            more = "less" if sweep.is_loss else "more"
+            text += f": {decimal(score - default, 4)} {more} than the settings as written"
+    if sweep.importance:
+        key, part = sweep.importance[0]
+        text += f". What matters most is {key}: {percent_sign(part, 0)} of what scores vary by"
+    return text + "."

@@ -17,15 +17,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from audioflow.schemas import MANIFEST_SCHEMA, embeddings_schema, scores_schema
+from audioflow.schemas import MANIFEST_SCHEMA, TRIALS_SCHEMA, embeddings_schema, scores_schema
 from audioflow.storage import Folder
 from audioflow.tables import FAILURES, HEADER, PARTS, RECEIPTS, Header
 from audioflow.verify.clips import ClipIndex, Ledger
 from audioflow.verify.faults import Findings, TableCheck, TableFault, Verification
-from audioflow.verify.headers import Headers, is_fused, parent_faults, read_header
+from audioflow.verify.headers import Headers, is_fused, made_by, parent_faults, read_header
 from audioflow.verify.heads import head_faults, report_faults
-from audioflow.verify.places import command_for, kind_of, tables_in
+from audioflow.verify.places import kind_of, tables_in
 from audioflow.verify.shards import ShardContent, ShardTask, check_shard
+from audioflow.verify.trials import search_faults, trial_problems
 from audioflow.verify.values import embedding_problems, score_problems
 
 Progress = Callable[[str, int, int], None]
@@ -83,6 +84,8 @@ class _Run:
             self._add_all(head_faults(self.folder, table, header, self.headers))
         elif kind == "report":
             self._add_all(report_faults(self.folder, table, header))
+        elif kind == "tune":
+            return self._check_trials(table, header)
         else:
             return self._check_shards(table, header)
         return TableCheck(table, True, header.rows, header.failures, 0, 0)
@@ -110,11 +113,31 @@ class _Run:
             self.clips = clips
         return TableCheck(table, True, rows, failures, len(tasks), 0)
 
+    def _check_trials(self, table: str, header: Header) -> TableCheck:
+        """A search: its rows are trials, and no clips to account for."""
+        self._check_listing(table, header)
+        tasks = self._tasks(table, header)
+        self.progress(table, 0, len(tasks))
+        numbers: list[str] = []
+        readable = True
+        for done, content in enumerate(in_order(check_shard, tasks), start=1):
+            self._add_all(content.faults)
+            numbers += content.ids
+            readable &= content.readable
+            self.progress(table, done, len(tasks))
+        self._compare_counts(table, header, (len(numbers), 0) if readable else None)
+        known = numbers if readable else None
+        self._add_all(search_faults(table, header, self.headers, known))
+        return TableCheck(table, True, len(numbers), header.failures, len(tasks), 0)
+
     def _tasks(self, table: str, header: Header) -> list[ShardTask]:
         kind = kind_of(table)
         make = partial(ShardTask, table, self.folder / table, command=self._command(table))
         if kind == "manifest":
             make = partial(make, schema=MANIFEST_SCHEMA, more_columns=True, with_splits=True)
+        elif kind == "tune":
+            make = partial(make, schema=TRIALS_SCHEMA, problems=trial_problems)
+            make = partial(make, noun="trial", key="number")
         elif kind == "embeddings":
             layers = header.settings["layers"]
             problems = partial(embedding_problems, layers=list(layers))
@@ -210,8 +233,7 @@ class _Run:
         return wanted_N
 
     def _command(self, table: str) -> str:
-        header = self.headers[table]
-        return command_for(table, fused=header is not None and is_fused(header))
+        return made_by(table, self.headers[table])
 
     def _redo(self, table: str) -> str:
         """The way out where rows are wrong. A job makes a table anew that has other parents."""

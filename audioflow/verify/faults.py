@@ -49,7 +49,8 @@ class TableFault:
 class TableCheck:
     """What was found in one table: rows and failures as counted in its files, and its faults.
 
-    The rows of `heads/...` are heads, those of `report` the systems reported on.
+    The rows of `heads/...` are heads, those of `tune/...` trials, those of `report` the systems
+    reported on.
     """
 
     table: str

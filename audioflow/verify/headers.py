@@ -8,15 +8,17 @@ from audioflow.errors import AudioflowError
 from audioflow.storage import Folder
 from audioflow.tables import HEADER, Header, Receipt, Table
 from audioflow.verify.faults import TableFault
-from audioflow.verify.places import command_for, is_table, kind_of
+from audioflow.verify.places import command_for, is_table, job_for, kind_of
 
 Headers = Mapping[str, Header | None]
 """Table -> its header; None where there is none that can be used."""
 
+_OTHERS = {"scores": " (or fuse, for a fused table)", "heads": " (or tune, for a tuned head)"}
+"""Folders in which not every table is made by the same job."""
+
 
 def read_header(run: Folder, table: str) -> tuple[Header | None, list[TableFault]]:
     """The header of a table and what is wrong with it; None where it cannot be used."""
-    redo = f"remove {table}/{HEADER} and run `{command_for(table)}` again"
     try:
         header = Table(run / table).header()
     except AudioflowError as error:
@@ -27,11 +29,12 @@ def read_header(run: Folder, table: str) -> tuple[Header | None, list[TableFault
         what = f"{table} is not complete: it has no {HEADER}" + (
             f", {begun} shards are committed" if begun else ""
         )
-        way_out = f"run `{command_for(table)}` (or fuse, for a fused table) to its end"
-        if not table.startswith("scores/"):
-            way_out = f"run `{command_for(table)}` to its end"
+        other = _OTHERS.get(table.partition("/")[0], "")
+        way_out = f"run `{command_for(table)}`{other} to its end"
         return None, [TableFault(table, "incomplete", what, HEADER, way_out)]
-    wrong = next(_wrong_types(header), None) or next(_wrong_settings(table, header), None)
+    wrong = next(_wrong_types(header), None)
+    redo = f"remove {table}/{HEADER} and run `{made_by(table, None if wrong else header)}` again"
+    wrong = wrong or next(_wrong_settings(table, header), None)
     if wrong:
         return None, [TableFault(table, "header", f"{table}: {wrong}", HEADER, redo)]
     return header, [
@@ -43,6 +46,14 @@ def read_header(run: Folder, table: str) -> tuple[Header | None, list[TableFault
 def is_fused(header: Header) -> bool:
     """Whether a score table was made by the job `fuse`."""
     return bool(header.settings.get("fused"))
+
+
+def made_by(table: str, header: Header | None) -> str:
+    """The command that makes a table; `header` is that of the table, where it has one."""
+    if header is not None and is_fused(header):
+        return command_for(table, "fuse")
+    tuned = header is not None and kind_of(table) == "head" and header.stats.get("tuned")
+    return command_for(table, "tune" if tuned else job_for(table))
 
 
 def _wrong_types(header: Header) -> Iterator[str]:
@@ -102,6 +113,11 @@ def _wrong_settings(table: str, header: Header) -> Iterator[str]:
             yield f"classes is {header.classes!r}, expected names"
     if kind == "head" and not _is_texts(settings.get("folds")):
         yield f"settings.folds is {settings.get('folds')!r}, expected a list of names"
+    chosen = header.stats.get("chosen")
+    if kind == "tune" and not (
+        isinstance(chosen, dict) and all(isinstance(number, int) for number in chosen.values())
+    ):
+        yield f"stats.chosen is {chosen!r}, expected the number of a trial for each fold"
     files = header.stats.get("files")
     if kind == "report" and not _is_texts(list(files) if isinstance(files, dict) else files):
         yield f"stats.files is {files!r}, expected the names of its files"
@@ -130,11 +146,11 @@ def _other_table(table: str, header: Header) -> Iterator[str]:
 
 def parent_faults(table: str, header: Header, headers: Headers) -> Iterator[TableFault]:
     """Every parent that is not the one the table was made from."""
-    way_out = f"run `{command_for(table, fused=is_fused(header))}` again"
+    way_out = f"run `{made_by(table, header)}` again"
     for parent, fingerprint in header.parents.items():
         if parent not in headers:
             what = f"{table} was made from {parent}, which is not there"
-            first = f"run `{command_for(parent)}`, then " if is_table(parent) else ""
+            first = f"run `{_missing_parent(parent, headers)}`, then " if is_table(parent) else ""
             yield TableFault(table, "parent", what, HEADER, first + way_out)
             continue
         now = headers[parent]
@@ -150,8 +166,16 @@ def parent_faults(table: str, header: Header, headers: Headers) -> Iterator[Tabl
             yield TableFault(table, "parent", what, HEADER, way_out)
 
 
+def _missing_parent(parent: str, headers: Headers) -> str:
+    """The command that makes a table which is not there."""
+    place, _, name = parent.partition("/")
+    tuned = place == "heads" and f"tune/{name}" in headers
+    return command_for(parent, "tune" if tuned else None)
+
+
 def _needed_parents(table: str, header: Header) -> tuple[str, ...]:
     kind = kind_of(table)
     if kind == "scores":
         return ("scores/",) if is_fused(header) else ("heads/",)
-    return {"embeddings": ("manifest",), "head": ("embeddings/",)}.get(kind, ())
+    heads = ("embeddings/",)
+    return {"embeddings": ("manifest",), "head": heads, "tune": heads}.get(kind, ())

@@ -1,8 +1,11 @@
 """Tables without shards: the bundles of heads and the files of the report, without torch."""
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,30 +17,45 @@ from audioflow.errors import AudioflowError
 from audioflow.storage import Folder
 from audioflow.tables import HEADER, Header
 from audioflow.verify.faults import TableFault
-from audioflow.verify.headers import Headers
+from audioflow.verify.headers import Headers, made_by
 from audioflow.verify.places import command_for
 
 WEIGHTS = "weights.safetensors"
+ESTIMATOR = "estimator.skops"
 HEAD = "head.json"
 EPOCHS = "epochs.json"
+BUNDLE_VERSION = 2
+
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    SafetensorError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What reading a damaged bundle may raise; the last two come from the insides of a zip."""
 
 
 def head_faults(run: Folder, table: str, header: Header, headers: Headers) -> Iterator[TableFault]:
     """What is wrong with the bundles of a trained system: one, or one per fold."""
-    folds: Sequence[str] = header.settings["folds"]
-    places = [f"fold-{fold}/" for fold in folds] or [""]
-    way_out = f"remove {table}/{HEADER} and run `{command_for(table)}` again"
-    if header.rows != len(places):
-        what = f"the header counts {header.rows} heads, its settings make {len(places)}"
+    folds: list[str | None] = [*header.settings["folds"]] or [None]
+    way_out = f"remove {table}/{HEADER} and run `{made_by(table, header)}` again"
+    if header.rows != len(folds):
+        what = f"the header counts {header.rows} heads, its settings make {len(folds)}"
         yield TableFault(table, "counts", what, HEADER, way_out)
-    vectors = _vectors(header, headers)
-    hashes = _hashes(header)
-    for path in (f"{place}{name}" for place in places for name in (HEAD, EPOCHS, WEIGHTS)):
-        data = _bytes(run / table, path, hashes)
-        if isinstance(data, _Problem):
-            yield TableFault(table, data.kind, data.what, path, way_out)
-        elif what := _bundle_problem(path.rpartition("/")[2], data, header, vectors):
-            yield TableFault(table, "damaged_file", what, path, way_out)
+    hashes, vectors = _hashes(header), _vectors(header, headers)
+    for fold in folds:
+        place = "" if fold is None else f"fold-{fold}/"
+        bundle = _Bundle(header, fold, vectors)
+        for name in (HEAD, EPOCHS, _numbers(run / table, place, hashes)):
+            data = _bytes(run / table, f"{place}{name}", hashes)
+            if isinstance(data, _Problem):
+                yield TableFault(table, data.kind, data.what, f"{place}{name}", way_out)
+            elif what := bundle.problem(name, data):
+                yield TableFault(table, "damaged_file", what, f"{place}{name}", way_out)
 
 
 @dataclass(frozen=True)
@@ -66,23 +84,73 @@ def _bytes(folder: Folder, path: str, hashes: Mapping[str, str]) -> bytes | _Pro
     return data
 
 
-def _vectors(header: Header, headers: Headers) -> str | None:
-    """Fingerprint of what made the vectors that a head was trained on; None where not known."""
+def _numbers(folder: Folder, place: str, hashes: Mapping[str, str]) -> str:
+    """Which of the two files a bundle keeps its numbers in."""
+    if hashes:
+        return ESTIMATOR if f"{place}{ESTIMATOR}" in hashes else WEIGHTS
+    inner = folder / place.rstrip("/") if place else folder
+    return ESTIMATOR if inner.exists(ESTIMATOR) else WEIGHTS
+
+
+def _vectors(header: Header, headers: Headers) -> Mapping[str, Any]:
+    """The settings of the embeddings that a head was trained on; empty where not known."""
     for parent in header.parents:
         made_from = headers.get(parent)
         if parent.startswith("embeddings/") and made_from is not None:
-            return made_from.settings.get("vectors")
-    return None
+            return made_from.settings
+    return {}
 
 
-def _bundle_problem(name: str, data: bytes, header: Header, vectors: str | None) -> str:
-    """What is wrong with one file of a bundle, or nothing."""
-    try:
-        if name == WEIGHTS:
-            return _weights_problem(data)
-        return _json_problem(name, json.loads(data), header, vectors)
-    except (ValueError, SafetensorError, KeyError) as error:
-        return f"it cannot be read ({' '.join(str(error).split())})"
+@dataclass(frozen=True)
+class _Bundle:
+    """What the files of one bundle have to agree with."""
+
+    header: Header
+    fold: str | None
+    vectors: Mapping[str, Any]
+
+    def problem(self, name: str, data: bytes) -> str:
+        """What is wrong with one of its files, or nothing."""
+        try:
+            if name == WEIGHTS:
+                return _weights_problem(data)
+            if name == ESTIMATOR:
+                return _estimator_problem(data)
+            content = json.loads(data)
+            if name == EPOCHS:
+                return "" if isinstance(content, list) else "it holds no list of epochs"
+            if not isinstance(content, dict):
+                return "it holds no description of a head"
+            return self._description_problem(content)
+        except _UNREADABLE as error:
+            return f"it cannot be read ({' '.join(str(error).split())})"
+
+    def _description_problem(self, data: Mapping[str, Any]) -> str:
+        version, fold, vectors = data.get("version"), data.get("fold"), self.vectors.get("vectors")
+        if version != BUNDLE_VERSION:
+            return f"it has version {version}, this audioflow reads {BUNDLE_VERSION}"
+        if data.get("classes") != self.header.classes:
+            return "its classes are not those of the header"
+        if fold != self.fold:
+            told = "of no fold" if fold is None else f"of fold {fold}"
+            wanted = "none" if self.fold is None else self.fold
+            return f"it is the head {told}, expected {wanted}"
+        if vectors is not None and data.get("embeddings") != vectors:
+            return (
+                f"it was trained on vectors of fingerprint {data.get('embeddings')}, the "
+                f"embeddings there have {vectors}"
+            )
+        return self._layer_problem(data.get("layers"))
+
+    def _layer_problem(self, layers: Any) -> str:
+        known: Mapping[str, int] | None = self.vectors.get("layers")
+        if not isinstance(layers, dict) or not layers:
+            return "it does not say which layers it reads"
+        for name, width in layers.items():
+            if known is not None and known.get(name) != width:
+                there = f"width {known[name]}" if name in known else "no such layer"
+                return f"it reads the layer {name!r} of width {width}, the embeddings have {there}"
+        return ""
 
 
 def _weights_problem(data: bytes) -> str:
@@ -92,18 +160,11 @@ def _weights_problem(data: bytes) -> str:
     return ""
 
 
-def _json_problem(name: str, data: Any, header: Header, vectors: str | None) -> str:
-    if name == EPOCHS:
-        return "" if isinstance(data, list) else "it holds no list of epochs"
-    if not isinstance(data, dict):
-        return "it holds no description of a head"
-    if data.get("classes") != header.classes:
-        return "its classes are not those of the header"
-    if vectors is not None and data.get("embeddings") != vectors:
-        return (
-            f"it was trained on vectors of fingerprint {data.get('embeddings')}, the embeddings "
-            f"there have {vectors}"
-        )
+def _estimator_problem(data: bytes) -> str:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        if damaged := file.testzip():
+            return f"{damaged}, a part of it, is damaged"
+        json.loads(file.read("schema.json"))
     return ""
 
 

@@ -1,7 +1,7 @@
 """Which tables a run folder holds, complete or not, and which job makes each.
 
 A table is named by its path in the run folder: `manifest`, `embeddings/acoustic`, `heads/audio`,
-`scores/fused`, `report`.
+`tune/searched`, `scores/fused`, `report`.
 """
 
 from audioflow.errors import InputError
@@ -13,6 +13,7 @@ KINDS = {
     "manifest": "manifest",
     "embeddings": "embeddings",
     "heads": "head",
+    "tune": "tune",
     "scores": "scores",
     "report": "report",
 }
@@ -22,6 +23,7 @@ _JOBS = {
     "manifest": "manifest",
     "embeddings": "embed",
     "heads": "train",
+    "tune": "tune",
     "scores": "score",
     "report": "report",
 }
@@ -37,9 +39,14 @@ def kind_of(table: str) -> str:
     return KINDS[table.partition("/")[0]]
 
 
-def command_for(table: str, *, fused: bool = False) -> str:
-    """The command that makes a table."""
-    return f"audioflow {'fuse' if fused else _JOBS[table.partition('/')[0]]} RECIPE"
+def job_for(table: str) -> str:
+    """The job that makes a table, as far as its place tells."""
+    return _JOBS[table.partition("/")[0]]
+
+
+def command_for(table: str, job: str | None = None) -> str:
+    """The command that makes a table, where need be by a job that its place does not tell."""
+    return f"audioflow {job or job_for(table)} RECIPE"
 
 
 def tables_in(folder: Folder) -> list[str]:

@@ -31,6 +31,7 @@ class ShardTask:
     """One shard to look at, and what its rows have to be.
 
     `more_columns`: others than those of `schema` may follow. `with_splits`: the content names them.
+    `noun` and `key`: what a row is, and the column that says which.
     """
 
     table: str
@@ -41,11 +42,15 @@ class ShardTask:
     problems: Problems | None = None
     more_columns: bool = False
     with_splits: bool = False
+    noun: str = "clip"
+    key: str = "clip_id"
 
 
 @dataclass
 class ShardContent:
     """What was found in one shard: ids, variants and splits of its rows, ids of its failures.
+
+    The ids of what is no clip are its numbers as texts.
 
     `readable` is False where some of these ids are not known.
     """
@@ -172,7 +177,7 @@ class _Check:
         wrong = schema_problem(file.schema_arrow, task.schema, more=task.more_columns)
         if wrong:
             self._fault("schema", wrong, where)
-        found.ids = self._texts(file, "clip_id")
+        found.ids = self._texts(file, task.key)
         if task.with_splits:
             found.splits = self._texts(file, "split")
             found.readable &= len(found.splits) == len(found.ids)
@@ -182,7 +187,8 @@ class _Check:
             found.variants = self._variants(file, where)
         if as_written and task.problems is not None:
             for row, what in task.problems(file):
-                self._fault("value", f"clip {found.ids[row]!r} {what}", where)
+                named = repr(found.ids[row]) if task.noun == "clip" else found.ids[row]
+                self._fault("value", f"{task.noun} {named} {what}", where)
 
     def _variants(self, file: pq.ParquetFile, where: str) -> NDArray[np.int32]:
         variants: NDArray[np.int32] = file.read(columns=["variant"])["variant"].to_numpy()
@@ -215,14 +221,14 @@ class _Check:
             self._fault("counts", what, where)
 
     def _texts(self, file: pq.ParquetFile, name: str) -> list[str]:
-        """A column of valid texts without gaps; empty, and not readable, where it is none."""
+        """A column of valid texts, or of whole numbers as texts, without gaps; empty, and not
+        readable, where it is none."""
         schema = file.schema_arrow
-        if name in schema.names and schema.field(name).type == pa.string():
+        if name in schema.names and schema.field(name).type in (pa.string(), pa.int32()):
             column = file.read(columns=[name])[name]
             column.validate(full=True)
             if not column.null_count:
-                texts: list[str] = column.to_pylist()
-                return texts
+                return list(map(str, column.to_pylist()))
         self._found.readable = False
         return []
 

@@ -31,7 +31,7 @@ def verification_lines(found: Verification, url: str) -> Iterator[str]:
 
 
 def _counted(check: TableCheck) -> str:
-    nouns = {"heads": "head", "report": "system"}
+    nouns = {"heads": "head", "tune": "trial", "report": "system"}
     cells = [plural(check.rows, nouns.get(check.table.partition("/")[0], "row")), "", ""]
     if cells[0].startswith(f"{check.rows} row"):
         cells[1:] = [plural(check.failures, "failure"), plural(check.shards, "shard")]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from audioflow.datasets import READERS
@@ -30,10 +31,23 @@ def demo(root: Path) -> dict[str, Any]:
     return {"root": str(root / "demo"), "clips": 24}
 
 
+def cached(root: Path) -> dict[str, Any]:
+    ids = np.repeat(["dog/1.wav", "dog/2.wav", "rain/1.wav"], 2)
+    arrays = {"X": np.ones((6, 4), np.float32), "Y": np.repeat([0, 0, 1], 2), "IDS": ids}
+    np.savez(root / "train.npz", **arrays)
+    return {"files": [str(root / "train.npz")], "class_names": ["dog", "rain"]}
+
+
+def noise(root: Path) -> dict[str, Any]:
+    return {"root": str(root / "noise"), "label": "nothing", "count": 3, "duration_s": 0.1}
+
+
 EXAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "folder": folder,
     "csv": listed,
     "demo": demo,
+    "npz": cached,
+    "noise": noise,
 }
 
 
@@ -60,13 +74,20 @@ def test_clips_have_unique_ids_labels_and_urls_and_read_the_same_twice(
 @pytest.mark.parametrize("name", READERS.names())
 def test_the_source_is_named_for_messages(name: str, tmp_path: Path) -> None:
     options = EXAMPLES[name](tmp_path)
-    assert READERS.build(name, options).source in options.values()
+    given = [value for value in options.values() if isinstance(value, str)]
+    assert READERS.build(name, options).source in [*given, *options.get("files", [])]
 
 
-@pytest.mark.parametrize("name", sorted({"folder", "csv"}))
-def test_what_is_not_there_is_named(name: str, tmp_path: Path) -> None:
-    options = EXAMPLES[name](tmp_path) | {"root": str(tmp_path / "gone")}
-    if name == "csv":
-        options["list"] = str(tmp_path / "gone.csv")
+WHERE = {"folder": "root", "csv": "list", "npz": "files"}
+
+
+@pytest.mark.parametrize("name", READERS.names())
+def test_a_reader_makes_its_media_or_names_what_is_not_there(name: str, tmp_path: Path) -> None:
+    options = EXAMPLES[name](tmp_path)
+    if READERS.load(name).makes_media:
+        assert all(Path(clip.uri).is_file() for clip in read(name, options))
+        return
+    gone = str(tmp_path / "gone")
+    options[WHERE[name]] = [gone] if name == "npz" else gone
     with pytest.raises(InputError, match="gone"):
         read(name, options)

@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score
 from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.errors import InputError, RecipeError, TableError
-from audioflow.heads.bundle import HeadBundle
 from audioflow.scores import score_matrix
+from audioflow.systems.bundle import HeadBundle
 from audioflow.tables import MANIFEST_SCHEMA, Table
 
 
@@ -97,7 +97,8 @@ def test_epochs_are_told_while_they_run(done: Run) -> None:
     audio = [event.data for event in told if event.name == "audio"]
     assert [record["epoch"] for record in audio] == list(range(1, 13))
     assert audio[-1]["train_loss"] < audio[0]["train_loss"]
-    assert set(audio[0]["metrics"]) == {"val_accuracy", "val_macro_f1"}
+    told_of = {"accuracy", "macro_f1", "map", "auc", "weighted_auc"}
+    assert set(audio[0]["metrics"]) == {f"val_{name}" for name in told_of}
 
 
 def test_a_head_does_not_score_vectors_made_otherwise(make_run) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from audioflow.heads import HEADS
-from audioflow.heads.bundle import HeadBundle, HeadSpec
 from audioflow.scores import ScoredClips, score_rows
 from audioflow.storage import Folder, local_path
+from audioflow.systems.bundle import HeadBundle, HeadSpec
+from audioflow.systems.network import network_for
 from audioflow.tables import (
     MANIFEST_SCHEMA,
     Failure,
@@ -42,8 +42,10 @@ def manifest_rows(clips: Sequence[str], splits: Sequence[str]) -> pa.Table:
             "clip_id": clip,
             "uri": f"/data/{clip}.mp4",
             "labels": [CLASSES[number % 2]],
+            "fine_labels": [CLASSES[number % 2]],
             "split": split,
             "group": clip,
+            "source": "main",
         }
         for number, (clip, split) in enumerate(zip(clips, splits, strict=True))
     ]
@@ -122,12 +124,24 @@ def make_embeddings(run: Folder, name: str, failed: dict[str, str], variants: in
 
 def make_head(run: Folder, name: str, parent: str, folds: Sequence[str] = ()) -> None:
     table = Table(run / "heads" / name)
-    head = {"name": "linear"}
-    spec = HeadSpec(name, parent, "f" * 32, "pool", 2, {"name": "mean"}, head, CLASSES, {})
-    weights = {
-        f"head.{key}": torch.ones_like(value)
-        for key, value in HEADS.build("linear", {}).build(2, len(CLASSES)).state_dict().items()
-    } | {"normalise.mean": torch.zeros(2), "normalise.std": torch.ones(2)}
+    spec = HeadSpec(
+        system=name,
+        backbone=parent,
+        embeddings="f" * 32,
+        layers={"pool": 2},
+        vectors_per_patch=1,
+        pooling={"name": "mean", "on": "embeddings"},
+        head={"name": "linear"},
+        classes=CLASSES,
+        head_classes=CLASSES,
+        merge=None,
+        multi_label=False,
+        temperature=1.0,
+        normalised=True,
+        trained_on={},
+    )
+    state = network_for(spec.network, 0).state_dict()
+    weights = {key: torch.ones_like(value) for key, value in state.items()}
     for fold in folds or [None]:
         bundle = HeadBundle(replace(spec, fold=fold), weights)
         bundle.save(table.folder / f"fold-{fold}" if fold else table.folder, [{"epoch": 1}])

@@ -137,12 +137,21 @@ def test_a_recipe_reads_its_inputs_and_writes_its_run_dir(tmp_path: Path):
             "root": "/data/media",
             "file_column": "file",
             "label_column": "label",
+            "extra": {"street": {"reader": "folder", "root": "/data/street"}},
         },
         "embed": {
             "backbones": {
                 "acoustic": {},
                 "net": {"name": "resnet18", "weights": "s3://in/resnet18.pth"},
-            }
+            },
+            "imports": {"npz": {"files": ["s3://in/a.npz", "/data/b.npz"]}},
+        },
+        "systems": {
+            "sound": {"backbone": "acoustic", "head": "linear"},
+            "tuned": {
+                "backbone": "acoustic",
+                "head": {"name": "vggish_finetune", "weights": "s3://in/vggish.pth"},
+            },
         },
     }
     path = tmp_path / "recipe.yaml"
@@ -152,5 +161,9 @@ def test_a_recipe_reads_its_inputs_and_writes_its_run_dir(tmp_path: Path):
         ("run_dir", "s3://out/run", "write"),
         ("manifest.list", "s3://in/list.csv", "read"),
         ("manifest.root", "/data/media", "read"),
+        ("manifest.extra.street.root", "/data/street", "read"),
         ("embed.backbones.net.weights", "s3://in/resnet18.pth", "read"),
+        ("embed.imports.npz.files.0", "s3://in/a.npz", "read"),
+        ("embed.imports.npz.files.1", "/data/b.npz", "read"),
+        ("systems.tuned.head.weights", "s3://in/vggish.pth", "read"),
     }

@@ -23,15 +23,19 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "errors",
         "downloads events parquet places records redaction registry recipe recipe_augment"
-        " recipe_checks recipe_faults recipe_file recipe_splits recipe_yaml retries schemas storage"
-        " stores tables",
-        "bootstrap join listing manifest media metrics pools ranking shards simplex stratify",
+        " recipe_checks recipe_faults recipe_file recipe_searches recipe_sources recipe_splits"
+        " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml retries schemas search"
+        " storage stores tables trial_text",
+        "bootstrap join listing manifest media metrics npz pools ranking shards simplex stratify",
         "embeddings frontend scores weights",
-        "backbones datasets heads pooling",
-        "codebook doctor failures fusion goldens planning report training verify",
+        "networks",
+        "backbones datasets heads importers pooling",
+        "systems",
+        "calibration codebook doctor failures fusion goldens planning report training verify",
         "plugins",
         "engine",
-        "cli cli_tools codebook_cli console doctor_cli planning_cli weights_cli",
+        "cli cli_tools codebook_cli console console_tables console_trials doctor_cli planning_cli"
+        " weights_cli",
         "jobs",
     )
 )
@@ -40,11 +44,14 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 BESIDE: dict[tuple[str, str], str] = {
     ("recipe", "registry"): "sections are `Settings`, and `Plugins` holds registries",
     ("recipe", "recipe_augment"): "one section, in a file of its own",
+    ("recipe", "recipe_sources"): "one section, in a file of its own",
     ("recipe", "recipe_splits"): "one section, in a file of its own",
+    ("recipe", "recipe_train"): "one section, in a file of its own",
+    ("recipe", "recipe_tune"): "two sections, in a file of their own",
     ("recipe", "redaction"): "faults never show a secret",
     ("recipe", "stores"): "options of stores are checked by their owner",
     ("recipe_augment", "registry"): "a section is `Settings`",
-    ("recipe_checks", "redaction"): "faults never show a secret",
+    ("recipe_checks", "redaction"): "passwords in urls are found, and faults never show a secret",
     ("recipe_checks", "stores"): "options of stores are checked by their owner",
     ("recipe_file", "redaction"): "faults never show a secret",
     ("stores", "redaction"): "what fails is told without secrets",
@@ -55,13 +62,33 @@ BESIDE: dict[tuple[str, str], str] = {
     ("storage", "redaction"): "what fails is told without secrets",
     ("storage", "retries"): "every access is tried again",
     ("storage", "stores"): "where a url leads",
+    ("recipe_sources", "recipe_splits"): "which splits there are",
+    ("recipe_sources", "registry"): "a section is `Settings`",
     ("recipe_splits", "registry"): "a section is `Settings`",
     ("recipe_faults", "recipe"): "a plug-in's choice is described in its own words",
     ("recipe_faults", "registry"): "the nearest spelling",
     ("recipe_checks", "recipe"): "checks between its sections",
-    ("recipe_checks", "recipe_faults"): "faults of plug-in settings read like those of sections",
+    ("recipe_checks", "recipe_searches"): "checks of systems and searches, in a file of their own",
     ("recipe_checks", "recipe_splits"): "which splits get clips",
-    ("recipe_checks", "registry"): "plug-ins are looked up",
+    ("recipe_checks", "recipe_uses"): "checks of plug-ins, in a file of their own",
+    ("recipe_checks", "registry"): "the nearest spelling",
+    ("recipe_searches", "recipe"): "what a system may be",
+    ("recipe_searches", "recipe_faults"): "faults of trials read like those of sections",
+    ("recipe_searches", "recipe_systems"): "whether the parts of a system fit each other",
+    ("recipe_searches", "recipe_tune"): "what of a system may be varied",
+    ("recipe_searches", "recipe_uses"): "head and pooling are looked up",
+    ("recipe_searches", "registry"): "the nearest spelling",
+    ("recipe_searches", "search"): "a space is read, and some of its trials are looked at",
+    ("recipe_systems", "recipe"): "what a system is made of",
+    ("recipe_train", "registry"): "a section is `Settings`",
+    ("recipe_tune", "recipe_train"): "one range of seeds",
+    ("recipe_tune", "registry"): "a section is `Settings`",
+    ("recipe_uses", "recipe"): "which keys of a section are not the plug-in's",
+    ("recipe_uses", "recipe_faults"): "faults of plug-in settings read like those of sections",
+    ("recipe_uses", "recipe_sources"): "which of its keys are not the reader's",
+    ("recipe_uses", "redaction"): "faults never show a secret",
+    ("recipe_uses", "registry"): "plug-ins are looked up",
+    ("search", "registry"): "the nearest spelling",
     ("recipe_file", "recipe"): "what a file is read into",
     ("recipe_file", "recipe_checks"): "step three of reading a file",
     ("recipe_file", "recipe_faults"): "step two of reading a file",
@@ -82,6 +109,9 @@ BESIDE: dict[tuple[str, str], str] = {
     ("cli", "cli_tools"): "its tools",
     ("cli_tools", "planning_cli"): "what one of its tools does",
     ("cli", "console"): "what a person sees",
+    ("console", "console_tables"): "rows that come while a job runs",
+    ("console", "console_trials"): "rows that come while a job runs",
+    ("console_trials", "console_tables"): "the grid they stand in",
     ("cli_tools", "console"): "errors and status lines look the same",
     ("doctor", "goldens"): "what it compares with",
     ("cli_tools", "codebook_cli"): "what one of its tools does",
@@ -92,13 +122,15 @@ BESIDE: dict[tuple[str, str], str] = {
     ("weights_cli", "console"): "errors and status lines look the same",
 }
 
-PLUGIN_FOLDERS = ("backbones", "datasets", "heads")
+PLUGIN_FOLDERS = ("backbones", "datasets", "heads", "importers", "pooling")
 
 LIGHT = (
     "errors events registry recipe recipe_augment recipe_checks recipe_faults recipe_file"
-    " recipe_splits recipe_yaml parquet places records redaction retries stores downloads schemas"
-    " storage tables listing stratify manifest shards media bootstrap ranking metrics join pools"
-    " simplex datasets report fusion failures verify planning"
+    " recipe_searches recipe_sources recipe_splits recipe_systems recipe_train recipe_tune"
+    " recipe_uses recipe_yaml parquet places records redaction retries stores downloads schemas"
+    " search storage tables listing stratify manifest shards media bootstrap ranking metrics join"
+    " pools simplex npz datasets importers embeddings report fusion failures verify planning"
+    " trial_text"
 ).split()
 """What must work, and start fast, where there is no torch."""
 

@@ -74,6 +74,8 @@ def test_the_manifest_has_one_row_per_clip_in_the_order_of_ids() -> None:
         "group": "/x.wav",
         "size_bytes": 10,
         "version": "v1",
+        "source": "main",
+        "fine_labels": ["b", "c"],
     }
     assert classes_of(manifest) == ["a", "b", "c"]
 

@@ -41,6 +41,8 @@ def manifest(uris, sizes=None, labels=None, durations=None) -> pa.Table:
         "group": uris,
         "size_bytes": sizes or [None] * count,
         "version": [None] * count,
+        "source": ["main"] * count,
+        "fine_labels": labels or [["a"]] * count,
     }
     return pa.Table.from_pydict(columns, schema=MANIFEST_SCHEMA)
 

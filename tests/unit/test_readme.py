@@ -82,7 +82,7 @@ def test_every_recipe_is_accepted(path: Path) -> None:
 
 def test_the_recipes_of_the_readme_are_accepted(tmp_path: Path) -> None:
     blocks = [text for kind, text in FENCED if kind == "yaml"]
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     for text in blocks:
         base = {"run_dir": "runs/x", "manifest": {"reader": "folder", "root": "x"}}
         data = base | YAML(typ="safe").load(text)
@@ -100,6 +100,7 @@ def test_every_registered_name_stands_in_the_readme_and_no_other() -> None:
         found.poolings,
         found.heads,
         found.rules,
+        found.importers,
     ]
     for registry in kinds:
         row = re.search(rf"^\| {registry.kind} \| (.*) \|$", README, flags=re.MULTILINE)

@@ -20,6 +20,7 @@ from audioflow.report import (
     StageRow,
     SystemScores,
     Training,
+    ValClass,
     build,
     formats,
     svg,
@@ -392,6 +393,92 @@ def test_a_cross_validated_system_says_so_and_overlays_its_folds() -> None:
         a for tag, a in page.tags if tag == "path" and "line s0 thin" in (a.get("class") or "")
     ]
     assert len(lines) >= 15
+
+
+def val_class(name: str, support: int, f1: float) -> ValClass:
+    return ValClass(name, support, f1 / 2, f1 / 4, f1)
+
+
+def table_of(page: Page, text: str, id_: str) -> list[list[str]]:
+    """The cells of the table with this id, row by row."""
+    start = text.index(f'id="{id_}"')
+    rows = text[start : text.index("</table>", start)].split("<tr")[1:]
+    return [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows]
+
+
+def test_training_shows_what_a_reader_asks_for() -> None:
+    training = replace(make_training(), temperature=1.25, seed=7, max_epochs=30, best_epoch=3)
+    page = page_of(
+        build_text(make_data(make_system("audio", training=(training,))), num_bootstrap=2)
+    )
+    assert (
+        "best epoch 3, chosen by accuracy · stopped after 4 of 30 epochs · 1,234 parameters · "
+        "temperature 1.25 · seed 7 · 2 workers · 0.40 s"
+    ) in page.text
+
+
+def test_training_of_folds_shows_their_range() -> None:
+    folds = tuple(
+        replace(make_training(str(n), epochs=3 + n), temperature=n / 2, seed=0, max_epochs=5)
+        for n in (1, 2)
+    )
+    page = page_of(build_text(make_data(make_system("audio", training=folds)), num_bootstrap=2))
+    assert "2 folds · best epochs 4 to 5, chosen by accuracy · stopped after 4 to 5 of" in page.text
+    assert "temperature 0.50 to 1.00 · seed 0" in page.text
+
+
+def test_a_head_that_scikit_learn_fitted_has_no_curves_and_no_parameters() -> None:
+    classes = (val_class("siren", 3, 0.5), val_class("horn", 3, 1.0))
+    training = replace(make_training(epochs=1), num_parameters=None, seed=3, classes=classes)
+    files = build(make_data(make_system("audio", training=(training,))), num_bootstrap=2)
+    page = page_of(files)
+    section = page.text.partition("How training went")[2].partition("The data")[0]
+    assert "fitted in one go, without epochs · seed 3 · 2 workers" in section
+    assert "parameters" not in section
+    assert "hardest siren (F1 50 %), easiest horn (100 %)" in section
+    assert not [a for tag, a in page.tags if tag == "svg" and a.get("class") == "lines"]
+    assert "training_audio.png" not in files
+    assert load(files)["systems"][0]["training"][0]["num_parameters"] is None
+
+
+def test_classes_on_val_are_the_mean_over_the_folds_that_have_them() -> None:
+    first = (val_class("siren", 4, 0.5), val_class("horn", 2, 0.8), val_class("rain", 0, 0.0))
+    second = (val_class("siren", 6, 0.9), val_class("horn", 0, 0.0), val_class("rain", 0, 0.0))
+    folds = tuple(
+        replace(make_training(str(number)), classes=classes)
+        for number, classes in enumerate((first, second, ()))
+    )
+    files = build_text(make_data(make_system("audio", training=folds)), num_bootstrap=2)
+    page = page_of(files)
+    assert "Class by class on val, mean of 2 folds" in page.text
+    assert table_of(page, files["index.html"].decode(), "val-classes-0") == [
+        ["class", "clips", "precision", "recall", "F1"],
+        ["siren", "10", "35.0", "17.5", "70.0"],
+        ["horn", "2", "40.0", "20.0", "80.0"],
+        ["rain", "0", "–", "–", "–"],
+    ]
+    assert load(files)["systems"][0]["training"][1]["classes"][0]["f1"] == 0.9
+
+
+def test_hundreds_of_classes_on_val_are_folded_away_with_the_hardest_first() -> None:
+    names = [f"class {number:03d}" for number in range(600)]
+    classes = tuple(val_class(name, 5, (n % 97 + 1) / 100) for n, name in enumerate(names))
+    training = replace(make_training(), classes=(*classes, val_class("never", 0, 0.0)))
+    data = make_data(make_system("audio", training=(training,)))
+    files = build_text(data, num_bootstrap=2)
+    text = files["index.html"].decode()
+    rows = table_of(page_of(files), text, "val-classes-0")[1:]
+    assert len(rows) == 601
+    assert [row[0] for row in rows[:3]] == ["class 000", "class 097", "class 194"]
+    assert rows[-1][0] == "never"
+    before = text[: text.index('id="val-classes-0"')]
+    assert before.count("<details") - before.count("</details>") == 1  # inside one, and
+    assert "<details open" not in before  # it is closed
+    assert 'data-filter="val-classes-0"' in text
+    without = build_text(
+        make_data(make_system("audio", training=(make_training(),))), num_bootstrap=2
+    )
+    assert len(text) - len(without["index.html"]) < 200_000
 
 
 def test_many_classes_list_confused_pairs_in_place_of_a_matrix() -> None:

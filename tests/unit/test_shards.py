@@ -24,6 +24,7 @@ def manifest(recordings: int, clips_each: int = 1, **changes: object) -> pa.Tabl
             "group": f"{recording:03d}",
             "size_bytes": 100,
             "version": "1",
+            "source": "main",
         }
         for recording in range(recordings)
         for clip in range(clips_each)

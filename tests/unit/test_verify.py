@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from audioflow.errors import InputError
-from audioflow.heads import bundle
 from audioflow.storage import Folder
+from audioflow.systems import bundle
 from audioflow.tables import Content, Table, parquet_bytes
 from audioflow.verify import READERS, verify
 from audioflow.verify.clips import ClipIndex, Ledger

@@ -1,0 +1,1 @@
+"""Networks that both backbones and heads use, and how weights get into any network."""

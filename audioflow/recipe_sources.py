@@ -1,0 +1,57 @@
+"""The part of a recipe that says which further data sets are mixed into the manifest."""
+
+from typing import Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from audioflow.recipe_splits import Split
+from audioflow.registry import Settings
+
+MAIN = "main"
+"""What the section's own reader is called in the manifest's column `source`."""
+
+
+class ClassFilter(Settings):
+    """Which classes of a data set are taken, by their names there: all but `drop`, or `keep`."""
+
+    keep: list[str] | None = Field(None, min_length=1)
+    drop: list[str] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> "ClassFilter":
+        if (self.keep is None) == (self.drop is None):
+            both = "both keep and drop" if self.keep is not None else "neither keep nor drop"
+            raise ValueError(f"says {both}; allowed: one of them, a list of classes")
+        return self
+
+    @property
+    def named(self) -> list[str]:
+        """The classes that it names."""
+        return list(self.keep or self.drop or ())
+
+    def takes(self, label: str) -> bool:
+        """Whether clips of this class are taken."""
+        return label in self.keep if self.keep is not None else label not in (self.drop or ())
+
+
+class ExtraSection(Settings):
+    """One further data set; its reader's own settings stand beside these keys.
+
+    rename: its name of a class -> ours; `classes` goes by the names before. limit: at most so many
+    of its clips, drawn by `manifest.seed`. new_classes: it may bring classes that the main data set
+    has not.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    reader: str
+    classes: ClassFilter | None = None
+    rename: dict[str, str] = Field(default_factory=dict)
+    new_classes: bool = False
+    limit: int | None = Field(None, ge=1)
+    split: Split = "train"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The reader's own settings as given."""
+        return dict(self.__pydantic_extra__ or {})
