@@ -18,9 +18,10 @@ class TuneSection(Settings):
     proposed; the first is the system as written, but for a grid. stop_early: end poor trials after
     `grace_epochs`, and after each further `stop_factor` times as many the poorer ones again (ASHA).
     inner_folds: with folds, how many of the others each setting is judged on; the fold that a head
-    is tested on has no part in what is chosen for it. max_concurrent: trials at once, as many as
-    the cluster has room for where it is not given. stacked: whether small heads of equal shapes are
-    trained together as one.
+    is tested on has no part in what is chosen for it from a random search or a grid (what optuna
+    proposes, and what stop_early ends, looks at the mean over all folds). max_concurrent: trials at
+    once, as many as the cluster has room for where it is not given. stacked: whether small heads of
+    equal shapes are trained together as one.
     """
 
     system: str

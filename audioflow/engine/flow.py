@@ -54,5 +54,10 @@ def run_job(job: str, run: Run) -> None:
             from audioflow.engine.embed_plan import check_weights
 
             check_weights(run)
+        if "train" in jobs:
+            from audioflow.engine.train_data import local_head
+
+            for section in run.recipe.systems.values():
+                local_head(section, run.storage)
         for name in jobs:
             job_function(name)(run)

@@ -16,7 +16,7 @@ from audioflow.pooling import POOLINGS
 from audioflow.recipe import SystemSection
 from audioflow.recipe_systems import pooled_on, system_faults, usual_pooling
 from audioflow.registry import nearest
-from audioflow.storage import Folder
+from audioflow.storage import Folder, StorageOptions
 from audioflow.systems.examples import Examples, joined, multi_hot
 from audioflow.systems.inputs import ClipRows, InputSpec, Pool, vectors_per_patch
 from audioflow.systems.network import NetworkSpec
@@ -72,14 +72,21 @@ class TrainTask:
         )
 
     def _head(self) -> dict[str, Any]:
-        """Name and settings, with local files in place of the names of weights."""
-        choice = self.section.head
-        plugin = HEADS.load(choice.name)
-        if not hasattr(plugin, "known"):
-            return choice.model_dump(mode="json")
-        settings = plugin.Settings.model_validate(choice.options)
-        local, _ = resolved(settings, plugin.known, self.embeddings.options, choice.name)
-        return {"name": choice.name} | local.model_dump(mode="json")
+        return local_head(self.section, self.embeddings.options)
+
+
+def local_head(section: SystemSection, storage: StorageOptions) -> dict[str, Any]:
+    """Name and settings of a head, with local files in place of the names of weights.
+
+    Raises `WeightsError` where a file is not on this machine (and says how to get it).
+    """
+    choice = section.head
+    plugin = HEADS.load(choice.name)
+    if not hasattr(plugin, "known"):
+        return choice.model_dump(mode="json")
+    settings = plugin.Settings.model_validate(choice.options)
+    local, _ = resolved(settings, plugin.known, storage, plugin.weights_of)
+    return {"name": choice.name} | local.model_dump(mode="json")
 
 
 def inputs_of(name: str, section: SystemSection, header: Header, table: Table) -> InputSpec:

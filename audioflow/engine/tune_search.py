@@ -82,6 +82,9 @@ class Search:
 
     def tell(self, outcome: Outcome) -> None:
         """A trial has ended."""
+        if outcome.state != "failed" and outcome.score is None:
+            why = "its score is not a number: training diverged"
+            outcome = replace(outcome, scores=[], state="failed", reason=why)
         self.journal.told(outcome)
         self._take(outcome)
         score = outcome.score

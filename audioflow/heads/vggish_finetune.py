@@ -44,13 +44,14 @@ class VggishFinetuneSettings(Settings):
 class VggishFinetune:
     """VGGish, a pooling over patches, and an affine layer.
 
-    known: the public weight files; they are fetched as those of the backbone `vggish`.
+    known: the public weight files; they are fetched as those of the backbone `weights_of`.
     """
 
     Settings = VggishFinetuneSettings
     takes: ClassVar[Takes] = "picture_sequences"
     normalised: ClassVar[bool] = False
     known = WEIGHTS
+    weights_of: ClassVar[str] = "vggish"
 
     def __init__(self, settings: VggishFinetuneSettings) -> None:
         self.settings = settings

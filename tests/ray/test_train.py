@@ -169,9 +169,7 @@ def first_step(task: TrainTask, stream: StreamTask, count: int) -> dict[str, NDA
         data = Prepared.streaming(stream, workers)
         state = fit(
             data.network,
-            data.source,
-            data.val,
-            data.judge,
+            data.material,
             task.section.train,
             on_epoch=lambda record, state: None,
             workers=workers,
@@ -220,6 +218,7 @@ def test_workers_that_leave_no_cpu_to_read_with_are_refused(tmp_path: Path) -> N
         trained(tmp_path, Corpus(count=60), systems={"a": system(train=train)})
 
 
+@pytest.mark.slow
 def test_folds_stream_one_after_the_other(tmp_path: Path) -> None:
     corpus = Corpus(count=90, splits=(CROSS_VALIDATED,), folds=("1", "2"))
     train = {"ingest": "stream", "epochs": 2, "select": "last"}
@@ -255,7 +254,8 @@ def test_a_killed_worker_of_two_costs_nothing_and_checkpoints_lie_on_s3(
     assert most_apart(weights_of(run, "a"), weights_of(whole, "a")) < 1e-4
     losses = [[r["val_loss"] for r in records_of(each, "a")] for each in (run, whole)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
-    assert not bucket.find("heads/run/train")
+    left = bucket.find("heads/run/train")
+    assert not [path for path in left if not path.endswith("/")]  # Ray Train leaves a folder's name
 
 
 def test_a_killed_worker_alone_costs_nothing(
@@ -286,6 +286,7 @@ def test_a_killed_command_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
     assert len(records_of(run, "a")) == 300
 
 
+@pytest.mark.slow
 def test_a_command_killed_between_training_and_saving_trains_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +312,7 @@ def test_a_command_killed_between_training_and_saving_trains_nothing_again(
 def test_what_a_worker_of_two_says_is_told_at_once(tmp_path: Path) -> None:
     run = make_run(tmp_path, systems={"a": system(train={"workers": 2})})
     write_tables(run, Corpus(count=40, patches=(1, 1, 1, 1, 0)))
-    with pytest.raises(InputError, match="clip 'clip00004' has no patch in the embeddings"):
+    with pytest.raises(InputError, match=r"clip 'clip\d+' has no patch in the embeddings"):
         run_job("train", run)
 
 

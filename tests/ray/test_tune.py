@@ -99,6 +99,7 @@ def test_a_random_search_trains_stacks_and_saves_the_best_head(tmp_path: Path) -
     assert [event.kind for event in heard(run)] == ["skip"]
 
 
+@pytest.mark.slow
 def test_one_by_one_and_stacked_give_the_same_scores(tmp_path: Path) -> None:
     space = {
         "head.name": ["linear", "mlp"],
@@ -128,7 +129,7 @@ def test_one_by_one_and_stacked_give_the_same_scores(tmp_path: Path) -> None:
     assert chosen(found["auto"]) == chosen(found["never"])
 
 
-@pytest.mark.parametrize("stacked", ["auto", "never"])
+@pytest.mark.parametrize("stacked", ["auto", pytest.param("never", marks=pytest.mark.slow)])
 def test_poor_trials_are_stopped_early(tmp_path: Path, stacked: str) -> None:
     space = {"train.lr": [0.03, 0.00002, 0.00001, 0.0], "train.weight_decay": [0.0, 0.01]}
     more = {"trials": 8, "stop_early": True, "grace_epochs": 2, "stop_factor": 2}
@@ -145,6 +146,7 @@ def test_poor_trials_are_stopped_early(tmp_path: Path, stacked: str) -> None:
     assert trials(run)[chosen(run)[""]]["values"]["train.lr"] == 0.03
 
 
+@pytest.mark.slow
 def test_what_ends_by_itself_was_not_stopped(tmp_path: Path) -> None:
     """Patience, and heads that scikit-learn fits in one go, beside trials of more epochs."""
     space = {"head.name": ["linear", "logistic_regression"], "train.epochs": [2, 9]}
@@ -178,7 +180,7 @@ def test_optuna_goes_through_more_trials_than_there_are_cpus(
         assert ("head.dropout" in row["values"]) == (row["values"].get("head.name") == "mlp")
 
 
-@pytest.mark.parametrize("stacked", ["auto", "never"])
+@pytest.mark.parametrize("stacked", ["auto", pytest.param("never", marks=pytest.mark.slow)])
 def test_trials_that_fail_are_rows_with_a_reason(tmp_path: Path, stacked: str) -> None:
     space = {
         "head.name": ["linear", "knn"],

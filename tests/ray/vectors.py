@@ -255,7 +255,7 @@ class FatalTeller(Teller):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_when(run: Run, job: str, seen: Callable[[Path], bool], seconds: float = 120) -> None:
+def kill_when(run: Run, job: str, seen: Callable[[Path], bool], seconds: float = 300) -> None:
     """Start the command in a process of its own, on the same Ray, and kill that when something is
     seen in the folder of checkpoints."""
     folder = Path(local_path(run.folder.url))
@@ -267,9 +267,11 @@ def kill_when(run: Run, job: str, seen: Callable[[Path], bool], seconds: float =
             [*command, f"ray.address={address}"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
         )
     deadline = time.monotonic() + seconds
-    while not seen(folder / "train"):
-        assert driver.poll() is None, (folder.parent / "out.txt").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    driver.kill()
-    driver.wait()
+    try:
+        while not seen(folder / "train"):
+            assert driver.poll() is None, (folder.parent / "out.txt").read_text()
+            assert time.monotonic() < deadline, (folder.parent / "out.txt").read_text()
+            time.sleep(0.01)
+    finally:
+        driver.kill()
+        driver.wait()

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from audioflow.recipe_train import TrainSection
 from audioflow.systems.examples import Examples
 from audioflow.training import MemorySource, class_weights, epoch_order
 from audioflow.training.batches import loss_weights, sampling_odds
-from tests.unit.small_training import blobs, clips, of_several_labels
+from tests.unit.small_training import blobs, clips, of_several_labels, section
 
 RARE = np.array([0] * 60 + [1] * 30 + [2] * 9 + [4], np.int64)
 """Of class 3 there is no clip."""
@@ -17,8 +16,7 @@ RARE = np.array([0] * 60 + [1] * 30 + [2] * 9 + [4], np.int64)
 def source(
     examples: Examples, num_classes: int = 3, rank: int = 0, count: int = 1, **options
 ) -> MemorySource:
-    section = TrainSection(**{"batch_size": 16} | options)
-    return MemorySource(examples, section, num_classes, rank, count)
+    return MemorySource(examples, section(**options), num_classes, rank, count)
 
 
 def marked(count: int) -> Examples:

@@ -98,7 +98,7 @@ def test_the_mean_of_many_large_numbers_is_exact():
 
 
 @pytest.mark.parametrize("lengths", [[2, 0, 3], [0], [1, 0]])
-@pytest.mark.parametrize("name", POOLINGS.names())
+@pytest.mark.parametrize("name", ["mean", "max", "mean_max", "mean_std", "top_k"])
 def test_a_clip_without_a_patch_cannot_be_pooled(name, lengths):
     with pytest.raises(ValueError, match=f"clip 'clip{lengths.index(0)}' has no patch to pool"):
         pool(name, rows_of(lengths))

@@ -7,7 +7,7 @@ import pytest
 from audioflow.embeddings import ClipEmbedding, embedding_rows
 from audioflow.errors import InputError
 from audioflow.systems.examples import Examples, joined, multi_hot
-from audioflow.systems.inputs import ClipRows, InputSpec, Pool, joined_clips, vectors_per_patch
+from audioflow.systems.inputs import InputSpec, Pool, vectors_per_patch
 
 LAYERS = {"pool5": 3, "conv6": 2}
 PATCHES = [2, 1, 4]
@@ -187,17 +187,6 @@ def test_examples_of_several_parts_are_one_after_the_other():
     parts = [ragged().take(np.array(places, np.int64)) for places in ([0], [1, 2], [])]
     assert listed(joined(parts)) == listed(ragged())
     assert joined(parts[:1]) is parts[0]
-
-
-def test_clips_are_taken_and_joined_with_their_names():
-    clips = ClipRows(IDS, ragged().rows, ragged().offsets)
-    parts = [clips.take(np.array([2])), clips.take(np.array([0, 1]))]
-    found = joined_clips(parts)
-    assert found.clip_ids == ["c", "a", "b"]
-    assert listed(found.examples()) == [
-        (0, rows) for _, rows in listed(ragged().take(np.array([2, 0, 1])))
-    ]
-    assert clips.nbytes == ragged().nbytes
 
 
 def test_targets_of_several_labels_are_ones():

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from audioflow.systems.examples import Examples
 from audioflow.systems.inputs import Pool
-from audioflow.training import Share, Source, Workers, fit
+from audioflow.training import Material, Share, Source, Workers, fit
 from tests.unit.small_training import (
     blobs,
     clips,
@@ -113,15 +113,9 @@ def trained(
     told = section(**case.section, **options)
     made, examples = network(**case.network, seed=5), case.clips(count)
     given: Source = source(examples, told, workers=workers)
-    state = fit(
-        made,
-        given if case.told else ToldLate(given),
-        examples,
-        judge_of(made, examples, told),
-        told,
-        on_epoch=silent,
-        workers=workers,
-    )
+    given = given if case.told else ToldLate(given)
+    material = Material(given, examples, judge_of(made, examples, told))
+    state = fit(made, material, told, on_epoch=silent, workers=workers)
     parameters = {name: value.numpy().copy() for name, value in state.model.items()}
     return made, parameters, [record.val_loss or 0.0 for record in state.records]
 
