@@ -22,6 +22,7 @@ EXTRAS = {
     "litert": ("ai-edge-litert",),
     "onnx": ("onnxruntime",),
     "huggingface": ("transformers",),
+    "tracking": ("mlflow-skinny", "wandb"),
 }
 """Optional extras and what they bring."""
 

@@ -226,7 +226,7 @@ def _systems(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemSco
             uris=tuple(_shown(places[clip_id][0]) for clip_id in ids),
             groups=tuple(places[clip_id][1] for clip_id in ids),
             splits=tuple(rows["split"].to_pylist()),
-            labels=tuple(labels[0] for labels in rows["labels"].to_pylist()),
+            labels=tuple(map(_only, rows["labels"].to_pylist())),
             scores=score_matrix(rows),
             available=tuple(map(tuple, available)) if available is not None else None,
             parts=tuple(header.settings["systems"]) if fused else (),
@@ -234,6 +234,11 @@ def _systems(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemSco
             settings=header.settings,
             fusion=_fusion(header) if fused else {},
         )
+
+
+def _only(labels: list[str]) -> str:
+    """The label of a clip that has exactly one, "" of others: metrics leave those out."""
+    return labels[0] if len(labels) == 1 else ""
 
 
 def _shown(uri: str) -> str:

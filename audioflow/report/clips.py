@@ -15,7 +15,7 @@ from audioflow.report.data import SystemScores
 class EvalClips:
     """Scores, targets and groups of the clips that count; `row_N` is their row in the score table.
 
-    `left_out` counts clips of the split whose label is not among the system's classes.
+    `left_out` counts clips of the split without exactly one label that is among the classes.
     """
 
     scores_NC: NDArray[np.float32]

@@ -196,12 +196,13 @@ def notes(figures: Figures) -> list[str]:
     found = []
     for system in figures.systems:
         if system.evaluation is None:
-            found.append(f"{system.name} has no scores on {figures.eval_split}.")
+            what = "clip with exactly one label" if system.left_out else "scores"
+            found.append(f"{system.name} has no {what} on {figures.eval_split}.")
             continue
         if system.left_out:
             found.append(
                 f"{system.name}: {plural(system.left_out, 'clip')} left out, "
-                "because their label is not among its classes."
+                "because they do not have exactly one label that is among its classes."
             )
         if system.evaluation.num_groups < 2:
             found.append(f"{system.name}: all clips are of one group, so there is no interval.")

@@ -29,7 +29,7 @@ def faults(values: dict) -> list[str]:
 def test_the_defaults_are_those_of_a_plain_run():
     """As the README promises them: changing one is a decision."""
     told = from_recipe({})
-    assert (told.unit, told.task, told.fine, told.drop_sources) == ("clip", "auto", False, ())
+    assert (told.unit, told.task, told.fine, told.drop_sources) == ("clip", "auto", False, [])
     assert (told.epochs, told.batch_size, told.optimizer, told.lr) == (30, 64, "adamw", 1e-3)
     assert (told.momentum, told.weight_decay, told.clip_norm) == (0.9, 1e-4, None)
     assert told.schedule == ScheduleSection(name="constant")
