@@ -14,7 +14,7 @@ from audioflow.engine.manifest import make_manifest
 from audioflow.engine.run import Run
 from audioflow.engine.score import score
 from audioflow.engine.train import train, train_task
-from audioflow.engine.train_data import clip_sets
+from audioflow.engine.train_data import example_sets
 from audioflow.errors import AudioflowError, StalledError, StorageError, TooManyFailures
 from audioflow.storage import local_path
 from tests.media_files import tone, write_wav
@@ -225,9 +225,9 @@ def test_variants_are_made_of_training_clips_only_and_used_to_train(sounds: Path
     assert header.rows == len(rows) == 40 + 2 * len(trained)
     by_key = {(row["clip_id"], row["variant"]): row["embedding"] for row in rows}
     assert not np.allclose(by_key[trained[0], 0], by_key[trained[0], 1])
-    sets = clip_sets(train_task(run, "audio", run.recipe.systems["audio"]))
-    assert len(sets["train"].targets) == 3 * len(trained)
-    assert len(sets["val"].targets) == sum(split[clip] == "val" for clip in split)
+    sets = example_sets(train_task(run, "audio", run.recipe.systems["audio"]))
+    assert len(sets.train) == 3 * len(trained)
+    assert len(sets.val) == sum(split[clip] == "val" for clip in split)
     train(run)
     score(run)
     assert run.scores("audio").complete_header().rows == 40
