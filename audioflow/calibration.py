@@ -14,12 +14,12 @@ from torch import Tensor
 
 from audioflow.systems.readout import Readout
 
-LEAST, MOST = 0.05, 20.0
+LEAST, MOST = 0.25, 20.0
 """Temperatures beyond these are never meant: on few clips that are all right, colder is better."""
 
 
 def fitted_temperature(logits_RNF: Tensor, targets: NDArray[Any], readout: Readout) -> float:
-    """The temperature with the least loss on these clips, between 0.05 and 20; 1 without a clip.
+    """The temperature with the least loss on these clips, between 0.25 and 20; 1 without a clip.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """

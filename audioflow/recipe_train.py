@@ -33,7 +33,7 @@ class ScheduleSection(Settings):
 
     plateau: times `factor` after `patience` epochs in which what `select` names (the loss, for
     `last`) was not better. step: times `factor` after every `every` epochs, or after those in
-    `milestones`. cosine: down to `min_lr` over all epochs. warmup_epochs: it rises to that of the
+    `milestones`. cosine: down towards `min_lr` over all epochs. warmup_epochs: it rises to that of the
     first epoch over so many, batch by batch.
     """
 

@@ -45,7 +45,7 @@ def _step(section: TrainSection, epoch: int, records: Sequence[EpochRecord]) -> 
 
 def _cosine(section: TrainSection, epoch: int, records: Sequence[EpochRecord]) -> float:
     lowest = min(section.schedule.min_lr, section.lr)
-    share = (epoch - 1) / max(1, section.epochs - 1)
+    share = (epoch - 1) / section.epochs  # the last epoch still learns
     return lowest + (section.lr - lowest) * (1 + math.cos(math.pi * share)) / 2
 
 
