@@ -33,8 +33,8 @@ class ScheduleSection(Settings):
 
     plateau: times `factor` after `patience` epochs in which what `select` names (the loss, for
     `last`) was not better. step: times `factor` after every `every` epochs, or after those in
-    `milestones`. cosine: down towards `min_lr` over all epochs. warmup_epochs: it rises to that of the
-    first epoch over so many, batch by batch.
+    `milestones`. cosine: down towards `min_lr` over all epochs. warmup_epochs: it rises to that of
+    the first epoch over so many, batch by batch.
     """
 
     name: Literal["constant", "plateau", "step", "cosine"] = "constant"

@@ -30,13 +30,13 @@ def labelled(seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
     return torch.from_numpy(logits).float()[None], targets.astype(np.float32)
 
 
-@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0, 10.0])
 def test_the_temperature_of_scaled_logits_is_the_scale(scale):
     logits, targets = calibrated()
     assert fitted_temperature(scale * logits, targets, Readout(C)) == pytest.approx(scale, rel=0.06)
 
 
-@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_of_several_labels_too(scale):
     logits, targets = labelled()
     readout = Readout(C, multi_label=True)
