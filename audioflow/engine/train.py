@@ -3,8 +3,8 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from audioflow.engine.train_data import (
     folds_of,
     inputs_of,
 )
+from audioflow.engine.train_save import JOB, Trained, save_heads
 from audioflow.engine.train_stream import READ_CPUS, plan_stream
 from audioflow.engine.train_workers import fit_alone, load_result, train_loop
 from audioflow.errors import AudioflowError, InputError, cause_of
@@ -42,12 +43,8 @@ from audioflow.heads.base import is_estimator
 from audioflow.recipe import SystemSection
 from audioflow.recipe_train import TrainSection
 from audioflow.storage import Folder, filesystem
-from audioflow.systems.bundle import HeadBundle, HeadSpec
-from audioflow.systems.ensemble import save_ensemble
-from audioflow.tables import SCHEMA_VERSION, Header, fingerprint, package_versions
-from audioflow.weights import RANDOM, weights_fields
-
-JOB = "train"
+from audioflow.systems.inputs import InputSpec
+from audioflow.tables import SCHEMA_VERSION, Header, fingerprint
 
 _ASK_AGAIN_S = 0.5
 
@@ -107,125 +104,34 @@ def _train_system(run: Run, name: str, system: SystemSection) -> Header:
     return header
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained system: one task and its result, or one per fold."""
-
-    section: SystemSection
-    tasks: list[TrainTask]
-    results: list[dict[str, Any]]
-    folds: list[str]
-    key: str
-    parents: dict[str, str]
-    more: Mapping[str, Any] = field(default_factory=dict)
-    """Further stats of the header."""
-
-
-def save_heads(run: Run, name: str, trained: Trained, watch: Watch) -> Header:
-    """Write the bundles of a system and, last, its header."""
-    table, system = run.head(name), trained.section
-    vectors = run.embeddings(system.backbone).complete_header().settings["vectors"]
-    files: dict[str, str] = {}
-    for task, result in zip(trained.tasks, trained.results, strict=True):
-        files |= _save(table.folder, task, result, vectors)
-    if trained.folds:
-        files |= save_ensemble(table.folder, trained.folds)
-    for result in trained.results:
-        for text in result.get("warnings", []):
-            run.tell(JOB, "note", name, text=text)
-    header = Header(
-        kind="head",
-        name=name,
-        fingerprint=trained.key,
-        parents=trained.parents,
-        settings=system.model_dump(mode="json") | {"folds": trained.folds},
-        rows=len(trained.results),
-        failures=0,
-        shards=[],
-        classes=list(trained.tasks[0].classes.names),
-        stats=watch.stats(sum(result["clips"]["train"] for result in trained.results))
-        | {"results": [_summary(result) for result in trained.results]}
-        | {"workers": system.train.workers, "files": files}
-        | dict(trained.more),
-        versions=package_versions(),
-    )
-    return table.finish(header)
-
-
 def train_task(
     run: Run, name: str, system: SystemSection, classes: Classes | None = None
 ) -> TrainTask:
     """The head of a system, to be trained on the tables that are there. classes: where known."""
     table = run.embeddings(system.backbone)
     names = tuple(run.manifest().complete_header().classes)
-    return TrainTask(
-        name,
-        system,
-        table.folder,
-        run.manifest().folder,
-        inputs_of(name, system, table.complete_header(), table),
-        classes or classes_of(run.manifest(), system, names, name),
-    )
+    inputs = inputs_of(name, system, table.complete_header(), table)
+    classes = classes or classes_of(run.manifest(), system, names, name)
+    _refuse_several(name, system, inputs, classes)
+    return TrainTask(name, system, table.folder, run.manifest().folder, inputs, classes)
 
 
-def _summary(result: dict[str, Any]) -> dict[str, Any]:
-    best = result["records"][result["best_epoch"] - 1]
-    weights = result["weights"]
-    parameters = None
-    if not isinstance(weights, bytes):
-        trained = (value for name, value in weights.items() if not name.startswith("normalise."))
-        parameters = sum(value.numel() for value in trained)
-    return {
-        "fold": result.get("fold"),
-        "best_epoch": result["best_epoch"],
-        "epochs": len(result["records"]),
-        "metrics": best["metrics"] | {"val_loss": best["val_loss"]},
-        "temperature": result["temperature"],
-        "num_parameters": parameters,
-        "seconds": round(sum(record["seconds"] for record in result["records"]), 3),
-        "clips": result["clips"],
-    }
-
-
-def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str) -> dict[str, str]:
-    """Write the bundle; returns the SHA-256 of its files by their path in the table."""
-    fold = result.get("fold")
-    inputs, classes, network = task.inputs, task.classes, task.network
-    pool = inputs.pool
-    learned = _summary(result) | {"classes": result["classes"]}
-    spec = HeadSpec(
-        system=task.system,
-        backbone=task.section.backbone,
-        embeddings=vectors,
-        layers=dict(zip(inputs.layers, inputs.widths, strict=True)),
-        vectors_per_patch=inputs.vectors_per_patch,
-        pooling=None if pool is None else {"name": pool.name, "on": pool.on} | dict(pool.options),
-        head=_without_weights(network.head),
-        classes=list(classes.names),
-        head_classes=list(classes.head),
-        merge=_merge(classes),
-        multi_label=classes.multi_label,
-        temperature=result["temperature"],
-        normalised=network.normalised,
-        trained_on=learned | {"train": task.section.train.model_dump(mode="json")},
-        fold=fold,
-    )
-    inner = f"fold-{fold}/" if fold is not None else ""
-    target = folder / f"fold-{fold}" if fold is not None else folder
-    files = HeadBundle(spec, result["weights"]).save(target, result["records"])
-    return {f"{inner}{name}": sha256 for name, sha256 in files.items()}
-
-
-def _without_weights(head: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and settings of a head; what it began with is no matter once it is trained."""
-    fields = weights_fields(HEADS.load(head["name"]).Settings)
-    return dict(head) | dict.fromkeys(fields, RANDOM)
-
-
-def _merge(classes: Classes) -> dict[str, str] | None:
-    if classes.merge is None:
-        return None
-    return {name: classes.names[to] for name, to in zip(classes.head, classes.merge, strict=True)}
+def _refuse_several(name: str, system: SystemSection, inputs: InputSpec, classes: Classes) -> None:
+    """What cannot be done where clips have several labels, which the recipe alone does not tell."""
+    if not classes.multi_label:
+        return
+    several = f"system {name!r}: clips have several labels or none"
+    if inputs.pool is not None and inputs.pool.name == "vote":
+        raise InputError(
+            f"{several}, but pooling vote gives every patch one class; use pooling on scores: "
+            "mean, max or top_k"
+        )
+    fitted = is_estimator(HEADS.load(system.head.name))
+    if fitted and system.train.class_weights != "none":
+        raise InputError(
+            f"{several}, which train.class_weights ({system.train.class_weights}) cannot weigh for "
+            f"the head {system.head.name}; use class_weight beside the head's name"
+        )
 
 
 def fit_alone_on_ray(

@@ -16,13 +16,12 @@ import pyarrow as pa
 from audioflow.engine.loggers import Logged, check_loggers, loggers_of
 from audioflow.engine.run import Run, Watch
 from audioflow.engine.train import (
-    Trained,
     fit_alone_on_ray,
     head_fingerprint,
-    save_heads,
     train_task,
 )
 from audioflow.engine.train_data import check_splits, folds_of
+from audioflow.engine.train_save import Trained, save_heads
 from audioflow.engine.tune_ray import run_trials
 from audioflow.engine.tune_search import JOB, Journal, Search
 from audioflow.engine.tune_stacked import run_stacks
