@@ -399,6 +399,22 @@ def test_clips_with_several_labels_are_learned_and_scored_class_by_class(tmp_pat
         assert sums.min() < 0.5
 
 
+@pytest.mark.parametrize(
+    ("system_of_several", "fault"),
+    [
+        (fitted("linear_svm", class_weights="balanced"), "class_weights .balanced."),
+        (system(pooling="vote", train={"unit": "patch"}), "vote gives every patch one class"),
+    ],
+)
+def test_what_several_labels_do_not_go_with_is_told_before_training(
+    tmp_path: Path, system_of_several: dict[str, Any], fault: str
+) -> None:
+    run = make_run(tmp_path, systems={"a": system_of_several})
+    write_tables(run, Corpus(count=40, labels=[["ant"], ["ant", "bee"]]))
+    with pytest.raises(InputError, match=f"system 'a': clips have several labels.*{fault}"):
+        run_job("train", run)
+
+
 def test_fine_labels_are_learned_and_merged_classes_are_scored(tmp_path: Path) -> None:
     fine = ["queen", "worker", "bee", "cat"]
     merge = {"queen": "ant", "worker": "ant"}
