@@ -202,7 +202,7 @@ class Wandb:
 
 def _plain(key: str) -> str:
     """A metric's name in the letters that MLflow takes."""
-    return key.replace("[", "/").replace("]", "")
+    return key.replace("[", ".").replace("]", "")  # a folder and a file of one name cannot be
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
