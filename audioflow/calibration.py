@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from audioflow.systems.readout import Readout
@@ -25,6 +24,8 @@ def fitted_temperature(logits_RNF: Tensor, targets: NDArray[Any], readout: Reado
     """
     if not len(targets):
         return 1.0
+    from scipy.optimize import minimize_scalar  # it takes a while to import
+
     known = torch.from_numpy(targets)
 
     def loss(log_temperature: float) -> float:

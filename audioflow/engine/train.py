@@ -34,9 +34,10 @@ from audioflow.engine.train_data import (
     folds_of,
     inputs_of,
 )
+from audioflow.engine.train_loop import load_result, train_loop
 from audioflow.engine.train_save import JOB, Trained, save_heads
 from audioflow.engine.train_stream import READ_CPUS, plan_stream
-from audioflow.engine.train_workers import fit_alone, load_result, train_loop
+from audioflow.engine.train_workers import fit_alone
 from audioflow.errors import AudioflowError, InputError, cause_of
 from audioflow.heads import HEADS
 from audioflow.heads.base import is_estimator

@@ -23,11 +23,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from audioflow.errors import TableError
-from audioflow.heads import HEADS, estimators
+from audioflow.heads import HEADS
 from audioflow.heads.base import is_estimator
 from audioflow.registry import UnknownPlugin
 from audioflow.storage import Folder
-from audioflow.systems.estimator import EstimatorModule
 from audioflow.systems.inputs import ClipRows, InputSpec, Pool
 from audioflow.systems.network import NetworkSpec, SystemNetwork, all_logits
 from audioflow.systems.readout import Readout
@@ -186,6 +185,9 @@ class HeadBundle:
 
 
 def _fitted(spec: HeadSpec, data: bytes) -> SystemNetwork:
+    from audioflow.heads import estimators  # scikit-learn takes a while to import
+    from audioflow.systems.estimator import EstimatorModule
+
     head = EstimatorModule(estimators.load(data), len(spec.head_classes), spec.multi_label)
     try:
         head(torch.zeros(1, spec.inputs.shape.width))

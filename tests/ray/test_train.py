@@ -18,8 +18,8 @@ from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.engine.train import train_task
 from audioflow.engine.train_data import TrainTask, example_sets
+from audioflow.engine.train_loop import streaming
 from audioflow.engine.train_stream import StreamSource, StreamTask, plan_stream
-from audioflow.engine.train_workers import Prepared
 from audioflow.errors import InputError
 from audioflow.events import EpochRecord
 from audioflow.manifest import CROSS_VALIDATED
@@ -166,7 +166,7 @@ def first_step(task: TrainTask, stream: StreamTask, count: int) -> dict[str, NDA
     found = []
     for rank in range(count):
         workers = Workers(rank, count, total=lambda mine: whole, agree=agree)
-        data = Prepared.streaming(stream, workers)
+        data = streaming(stream, workers)
         state = fit(
             data.network,
             data.material,
