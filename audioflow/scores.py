@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from audioflow.errors import InputError
 from audioflow.tables import scores_schema
 
 
@@ -52,22 +51,3 @@ def score_matrix(rows: pa.Table) -> NDArray[np.float32]:
     width = column.type.list_size
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return flat.astype(np.float32, copy=False).reshape(-1, width)
-
-
-def target_indices(
-    clip_ids: Sequence[str], labels: Sequence[Sequence[str]], classes: Sequence[str]
-) -> NDArray[np.int64]:
-    """The class index of every clip.
-
-    Raises `InputError` for a clip that has no label, several, or one that is not among `classes`.
-    """
-    index = {name: position for position, name in enumerate(classes)}
-    found = np.empty(len(labels), np.int64)
-    for row, (clip_id, names) in enumerate(zip(clip_ids, labels, strict=True)):
-        if len(names) != 1 or names[0] not in index:
-            raise InputError(
-                f"clip {clip_id!r} has the labels {list(names)}; a single-label head needs exactly "
-                f"one of {', '.join(classes)}"
-            )
-        found[row] = index[names[0]]
-    return found

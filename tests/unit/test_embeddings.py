@@ -5,9 +5,8 @@ import pyarrow as pa
 import pytest
 
 from audioflow.embeddings import ClipEmbedding, LayerRows, embedding_rows, layer_rows
-from audioflow.errors import InputError
 from audioflow.pooling import POOLINGS
-from audioflow.scores import ScoredClips, score_matrix, score_rows, target_indices
+from audioflow.scores import ScoredClips, score_matrix, score_rows
 from audioflow.tables import embeddings_schema, scores_schema
 
 LAYERS = {"pool5": 3, "conv6": 5}
@@ -130,15 +129,3 @@ def test_no_scored_clip_is_a_table_without_rows():
     assert (rows.num_rows, score_matrix(rows).shape) == (0, (0, 3))
     empty = pa.Table.from_batches([], schema=rows.schema)
     assert score_matrix(empty).shape == (0, 3)
-
-
-def test_targets_are_places_in_the_class_list():
-    found = target_indices(["1", "2", "3"], [["b"], ["a"], ["b"]], ["a", "b"])
-    assert (found.tolist(), found.dtype) == ([1, 0, 1], np.int64)
-
-
-@pytest.mark.parametrize("labels", [[], ["a", "b"], ["owl"]])
-def test_a_clip_with_other_than_one_known_label_is_refused(labels):
-    with pytest.raises(InputError, match=r"clip 'x' has the labels .*exactly one of a, b") as error:
-        target_indices(["ok", "x"], [["a"], labels], ["a", "b"])
-    assert str(labels) in str(error.value)
