@@ -38,9 +38,9 @@ def planned_draws(num_clips: int, num_classes: int, num_bootstrap: int) -> Draws
 
     A draw costs `num_clips` operations for metrics of counts (accuracy, F1, ...) and
     `num_clips * num_classes` for metrics of rankings (ROC AUC, average precision). Where the wanted
-    draws would cost more than `MAX_COUNT_OPERATIONS` or `MAX_RANKING_OPERATIONS` (10 to 30 s each
-    on one core), fewer are made, but not fewer than `MIN_DRAWS`. Raises `ValueError` for a negative
-    `num_bootstrap`; 0 gives no interval.
+    draws would cost more than `MAX_COUNT_OPERATIONS` or `MAX_RANKING_OPERATIONS` (a few seconds
+    each on one core), fewer are made, but not fewer than `MIN_DRAWS`. Raises `ValueError` for a
+    negative `num_bootstrap`; 0 gives no interval.
     """
     if num_bootstrap < 0:
         raise ValueError(f"num_bootstrap is {num_bootstrap}, expected 0 (no interval) or more")

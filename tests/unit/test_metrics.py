@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn import metrics as sk
 
 from audioflow.bootstrap import MIN_DRAWS, Clusters, planned_draws
-from audioflow.metrics import Evaluation, evaluate, paired_gain
+from audioflow.metrics import Evaluation, d_prime, evaluate, paired_gain
+from audioflow.metrics.one_label import in_top
 from audioflow.ranking import ranking
 
 EXACT = {"rel": 0, "abs": 1e-9}
@@ -67,6 +69,70 @@ def test_values_are_those_of_scikit_learn(num_classes, ties, dtype):
     assert np.array_equal(
         found.confusion, sk.confusion_matrix(targets, predicted, labels=range(num_classes))
     )
+
+
+@pytest.mark.parametrize("num_classes", [2, 6])
+@pytest.mark.parametrize("ties", [False, True])
+def test_details_are_those_of_scikit_learn(num_classes, ties):
+    scores, targets = make_case(20 + num_classes, num_classes=num_classes, ties=ties)
+    shares = np.where(scores.sum(1, keepdims=True) > 0, scores, 1 / num_classes)
+    shares = shares / shares.sum(1, keepdims=True)
+    found = {
+        key: one.value
+        for key, one in evaluate(
+            shares, targets, names(num_classes), num_bootstrap=0
+        ).details.items()
+    }
+    predicted, one_hot = shares.argmax(1), np.eye(num_classes)[targets]
+    rates = {"zero_division": 0}
+    expected = {
+        "macro_precision": sk.precision_score(targets, predicted, average="macro", **rates),
+        "macro_recall": sk.recall_score(targets, predicted, average="macro", **rates),
+        "weighted_f1": sk.f1_score(targets, predicted, average="weighted", **rates),
+        "weighted_precision": sk.precision_score(targets, predicted, average="weighted", **rates),
+        "roc_auc_weighted": sk.roc_auc_score(one_hot, shares, average="weighted"),
+        "map_weighted": sk.average_precision_score(one_hot, shares, average="weighted"),
+        "log_loss": sk.log_loss(targets, shares),
+        "brier": np.mean(((shares - one_hot) ** 2).sum(1)),
+    }
+    if num_classes > 2:
+        expected["roc_auc_ovo"] = sk.roc_auc_score(targets, shares, multi_class="ovo")
+    assert {key: found[key] for key in expected} == pytest.approx(expected, **EXACT)
+    area = np.mean([sk.roc_auc_score(one_hot[:, c], shares[:, c]) for c in range(num_classes)])
+    assert found["d_prime"] == pytest.approx(np.sqrt(2) * norm.ppf(area), **EXACT)
+
+
+def test_one_versus_one_leaves_out_classes_without_a_clip():
+    scores, targets = make_case(21)
+    keep = targets != 3
+    found = evaluate(scores[keep], targets[keep], names(7), num_bootstrap=0)
+    rest = [0, 1, 2, 4, 5, 6]
+    pairs = [
+        sk.roc_auc_score(targets[both] == a, scores[both, a])
+        for a in rest
+        for b in rest
+        if a != b
+        for both in [np.isin(targets, [a, b])]
+    ]
+    assert found.details["roc_auc_ovo"].value == pytest.approx(np.mean(pairs), **EXACT)
+
+
+def test_d_prime_has_the_interval_of_roc_auc():
+    scores, targets = make_case(22)
+    found = evaluate(scores, targets, names(7), num_bootstrap=50)
+    area, distance = found.summary["roc_auc"], found.details["d_prime"]
+    for bound in ("value", "low", "high"):
+        expected = np.sqrt(2) * norm.ppf(getattr(area, bound))
+        assert getattr(distance, bound) == pytest.approx(expected, **EXACT)
+    assert (d_prime(1.0), d_prime(0.0), d_prime(0.5)) == (np.inf, -np.inf, 0.0)
+    assert np.isnan(d_prime(np.nan))
+
+
+def test_top_classes_in_blocks_are_those_in_one_piece(monkeypatch):
+    scores, targets = make_case(23, ties=True)
+    whole = in_top(scores, targets, 2)
+    monkeypatch.setattr("audioflow.metrics.one_label._BLOCK_CELLS", 30)
+    assert np.array_equal(whole, in_top(scores, targets, 2))
 
 
 def test_per_class_results_are_those_of_scikit_learn():
@@ -195,7 +261,9 @@ def test_summary_keys_stand_in_order():
 def test_classes_without_positive_or_negative_clip_are_named():
     scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.95, 0.05, 0.0]])
     found = evaluate(scores, [0, 1, 1], ["cat", "dog", "owl"], num_bootstrap=10)
-    assert found.undefined == ("class 'owl' has no clip: it is left out of roc_auc and map",)
+    assert found.undefined == (
+        "class 'owl' has no clip: it is left out of balanced_accuracy, macro_f1, roc_auc and map",
+    )
     assert value(found, "roc_auc") == pytest.approx(0.5)
     alone = evaluate(scores, [1, 1, 1], ["cat", "dog", "owl"], num_bootstrap=10)
     assert "class 'dog' has every clip, so that none is negative" in alone.undefined[1]
@@ -287,3 +355,12 @@ def test_bad_draws_and_unequal_shapes_are_named():
         evaluate(SCORES, [0, 1], ["a", "b"], num_bootstrap=-1)
     with pytest.raises(ValueError, match=r"shapes \(2, 2\) and \(1, 2\)"):
         paired_gain(SCORES, SCORES[:1], [0, 1])
+
+
+def test_classes_that_are_never_predicted_are_named():
+    scores = np.tile(np.array([0.6, 0.2, 0.1, 0.05, 0.05]), (10, 1))
+    found = evaluate(scores, np.arange(10) % 5, list("abcde"), num_bootstrap=0)
+    assert found.undefined == (
+        "classes that no clip is said to be of count with a precision of 0 in macro_precision: "
+        "'b', 'c', 'd' and 1 more",
+    )
