@@ -1,4 +1,4 @@
-"""Calibration: making scores mean how often they are right.
+"""The temperature of a head that was just trained, fitted on its `val` logits.
 
 Shapes: R readouts, N clips, F classes of the head, C classes.
 """
