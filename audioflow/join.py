@@ -5,7 +5,7 @@ Shapes: S systems, N clips, C classes.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from audioflow.errors import TableError
 
-_COLUMNS = ("clip_id", "labels", "split", "scores")
+COLUMNS = ("clip_id", "labels", "split", "scores")
+"""What of a score table is joined; its other columns need not be there."""
+
 _FACTS = ("labels", "split")
 
 
@@ -34,6 +36,17 @@ class Joined:
     systems: tuple[str, ...]
     classes: tuple[str, ...]
 
+    def take(self, rows: NDArray[np.intp]) -> "Joined":
+        """The clips at these places."""
+        return replace(
+            self,
+            clip_ids=[self.clip_ids[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            splits=[self.splits[row] for row in rows],
+            scores=self.scores[:, rows],
+            available=self.available[:, rows],
+        )
+
 
 def join_scores(tables: Mapping[str, pa.Table], classes: Mapping[str, Sequence[str]]) -> Joined:
     """Full outer join of score tables (`tables.scores_schema`) on `clip_id`.
@@ -45,8 +58,10 @@ def join_scores(tables: Mapping[str, pa.Table], classes: Mapping[str, Sequence[s
     systems = tuple(tables)
     if not systems:
         raise TableError("there is no score table to join")
-    order = _class_order(systems, classes)
-    values_SC = [_scores(name, tables[name], len(order)) for name in systems]
+    order = class_order(systems, classes)
+    values_SC = [
+        _ordered(_scores(name, tables[name], len(order)), classes[name], order) for name in systems
+    ]
     frame = pl.DataFrame({"clip_id": []}, schema={"clip_id": pl.String})
     for index, name in enumerate(systems):
         frame = frame.join(
@@ -57,11 +72,10 @@ def join_scores(tables: Mapping[str, pa.Table], classes: Mapping[str, Sequence[s
         frame = _agreed(frame, fact, systems)
     scores_SNC = np.full((len(systems), len(frame), len(order)), np.nan, np.float32)
     available_SN = np.zeros(scores_SNC.shape[:2], np.bool_)
-    for index, (name, values) in enumerate(zip(systems, values_SC, strict=True)):
+    for index, values in enumerate(values_SC):
         found = frame[f"row_{index}"]
         available_SN[index] = found.is_not_null().to_numpy()
-        columns = [list(classes[name]).index(label) for label in order]
-        scores_SNC[index, available_SN[index]] = values[found.drop_nulls().to_numpy()][:, columns]
+        scores_SNC[index, available_SN[index]] = values[found.drop_nulls().to_numpy()]
     return Joined(
         clip_ids=frame["clip_id"].to_list(),
         labels=frame["labels"].to_list(),
@@ -73,8 +87,8 @@ def join_scores(tables: Mapping[str, pa.Table], classes: Mapping[str, Sequence[s
     )
 
 
-def _class_order(systems: Sequence[str], classes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The first system's classes, after checking that all systems have the same ones."""
+def class_order(systems: Sequence[str], classes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The first system's classes; raises `TableError` where not all systems have the same ones."""
     for name in systems:
         if name not in classes:
             raise TableError(f"the class order of score table {name!r} is not given")
@@ -97,7 +111,7 @@ def _class_order(systems: Sequence[str], classes: Mapping[str, Sequence[str]]) -
 
 def _scores(name: str, table: pa.Table, num_classes: int) -> NDArray[np.float32]:
     """The scores of one table (rows, C) in its own class order."""
-    for column in _COLUMNS:
+    for column in COLUMNS:
         if column not in table.column_names:
             raise TableError(f"score table {name!r} has no column {column!r}")
         if table[column].null_count:
@@ -110,10 +124,21 @@ def _scores(name: str, table: pa.Table, num_classes: int) -> NDArray[np.float32]
         )
     flat = table["scores"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     values = np.asarray(flat, np.float32).reshape(-1, num_classes)
-    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+    finite = np.isfinite(values)
+    for row, column in np.argwhere(~finite)[:1] if not finite.all() else ():
         clip = table["clip_id"][int(row)].as_py()
         raise TableError(f"score table {name!r}: clip {clip!r} has score {values[row, column]}")
     return values
+
+
+def _ordered(
+    values: NDArray[np.float32], own: Sequence[str], order: Sequence[str]
+) -> NDArray[np.float32]:
+    """The scores (rows, C) of classes in their `own` order, in another."""
+    if list(own) == list(order):
+        return values
+    places = {label: place for place, label in enumerate(own)}
+    return values[:, [places[label] for label in order]]
 
 
 def _keys(name: str, table: pa.Table, index: int) -> pl.DataFrame:

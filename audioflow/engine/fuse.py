@@ -1,94 +1,221 @@
-"""The job `fuse`: several score tables -> one, joined on `clip_id` in one process."""
+"""The job `fuse`: several score tables -> one, joined on `clip_id`.
 
-from collections.abc import Mapping, Sequence
+The clips are cut into parts by the hashes of their ids; each part is joined, fused and committed by
+itself. While the tables fit in memory that happens in this process, else in tasks of Ray that read
+what they need. The result does not show which of the two it was.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from audioflow.engine.run import Run, Watch
-from audioflow.fusion import FUSION_RULES, Joined, fuse, join_scores
+from audioflow.cut import Cut
+from audioflow.engine.fuse_facts import Facts, QualityTable, manifest_facts, quality_of
+from audioflow.engine.fuse_fit import Fitting, fitted, keep_params, kept_params
+from audioflow.engine.fuse_inputs import BYTES_PER_GROUP, Inputs
+from audioflow.engine.fuse_part import JOB, Lacking, Work
+from audioflow.engine.fuse_sources import Held, Source, Spread
+from audioflow.engine.run import Run, Watch, refuse_lost_shards
+from audioflow.engine.tasks import Each, here
+from audioflow.fusion import (
+    Fusion,
+    QualityColumn,
+    missing_error,
+    multi_label_of,
+    quality_columns,
+)
+from audioflow.join import class_order
 from audioflow.recipe import FuseSection
-from audioflow.scores import ScoredClips, score_rows
 from audioflow.tables import (
     SCHEMA_VERSION,
-    Failure,
     Header,
-    Table,
+    Receipt,
     fingerprint,
     package_versions,
 )
 
-JOB = "fuse"
+MEMORY_BYTES = 2**30
+"""Of float32 scores of all tables: more are not held in one process, unless a recipe says so."""
+
+_TIMES = 4
+"""What a task takes in memory, in multiples of the scores that it reads."""
+
+_STALL_S = 1800.0
+"""No task takes so long."""
 
 
-def fuse_systems(run: Run) -> list[Header]:
-    """Write `scores/<fused name>/` for every fused system of the recipe."""
-    return [_fuse(run, name, section) for name, section in run.recipe.fuse.items()]
+def fuse_systems(run: Run, each: Each | None = None) -> list[Header]:
+    """Write `scores/<fused name>/` for every fused system of the recipe.
+
+    each: who works on what this process is not to hold; by default tasks of Ray.
+    """
+    return [_fuse(run, name, section, each) for name, section in run.recipe.fuse.items()]
 
 
-def _fuse(run: Run, name: str, section: FuseSection) -> Header:
-    tables = {system: run.scores(system) for system in section.systems}
-    headers = {system: table.complete_header() for system, table in tables.items()}
+def _fuse(run: Run, name: str, section: FuseSection, each: Each | None) -> Header:
+    headers = {system: run.scores(system).complete_header() for system in section.systems}
     parents = {f"scores/{system}": header.fingerprint for system, header in headers.items()}
-    settings = section.model_dump(mode="json")
+    if section.quality is not None:
+        embeddings = run.embeddings(section.quality.table).complete_header()
+        parents[f"embeddings/{section.quality.table}"] = embeddings.fingerprint
+    settings = section.model_dump(mode="json", exclude={"engine"})
     key = fingerprint("fused", SCHEMA_VERSION, name, parents, settings)
-    table = run.scores(name)
-    if old := run.unchanged(JOB, name, table, key):
+    if old := run.unchanged(JOB, name, run.scores(name), key):
         return old
-    watch = Watch()
-    run.tell(JOB, "start", name, total=max(header.rows for header in headers.values()), done=0)
-    joined = join_scores(
-        {system: parts.read() for system, parts in tables.items()},
-        {system: header.classes for system, header in headers.items()},
-    )
-    rule = FUSION_RULES.build(section.rule, section.options)
-    scores, params = fuse(joined, rule, section.fit_split)
-    rows = _rows(joined, scores)
-    failures = _failures(tables, set(joined.clip_ids))
-    shard = f"00000-{key[:12]}"
-    table.open_for([shard])
-    receipt = table.commit(shard, rows, failures)
-    header = Header(
-        kind="scores",
-        name=name,
-        fingerprint=key,
-        parents=parents,
-        settings=settings | {"fused": True, "params": params},
-        rows=rows.num_rows,
-        failures=len(failures),
-        shards=[receipt],
-        classes=list(joined.classes),
-        stats=watch.stats(rows.num_rows),
-        versions=package_versions(),
-    )
-    run.finished(JOB, name, table.finish(header))
-    return header
+    return _Fusing(run, name, section, headers, key, each).made(parents, settings)
 
 
-def _rows(joined: Joined, scores: Any) -> pa.Table:
-    names = joined.systems
-    available = [
-        [name for name, has in zip(names, column, strict=True) if has]
-        for column in joined.available.T.tolist()
-    ]
-    clips = ScoredClips(joined.clip_ids, joined.labels, joined.splits)
-    return score_rows(clips, scores, list(joined.classes), available)
+@dataclass
+class _Fusing:
+    """One fused table in the making."""
 
+    run: Run
+    name: str
+    section: FuseSection
+    headers: Mapping[str, Header]
+    key: str
+    each: Each | None
 
-def _failures(tables: Mapping[str, Table], scored: set[str]) -> Sequence[Failure]:
-    """Clips that no system scored, with the reason of each."""
-    reasons: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for system, table in tables.items():
-        for row in table.read_failures().to_pylist():
-            if row["clip_id"] not in scored:
-                reasons.setdefault(row["clip_id"], []).append((system, row))
-    found = []
-    for clip_id, rows in sorted(reasons.items()):
-        first = rows[0][1]
-        reason = "; ".join(f"{system}: {row['error']}: {row['reason']}" for system, row in rows)
-        found.append(
-            Failure(
-                clip_id, first["uri"], first["stage"], first["error"], reason, node=first["node"]
-            )
+    def __post_init__(self) -> None:
+        self.classes = {system: header.classes for system, header in self.headers.items()}
+        self.order = class_order(list(self.classes), self.classes)
+        self.total = max(header.rows + header.failures for header in self.headers.values())
+        self.table = self.run.scores(self.name)
+        self.inputs = Inputs(
+            {system: self.run.scores(system).folder for system in self.headers},
+            self.section.fit_split,
+            Cut.of(self.total, len(self.order)),
+            self.run.folder / JOB / self.name / self.key[:12],
         )
-    return found
+
+    def made(self, parents: dict[str, str], settings: dict[str, Any]) -> Header:
+        """Make the table and finish it."""
+        watch, cut = Watch(), self.inputs.cut
+        parts = {f"{cut.name(part)}-{self.key[:12]}": part for part in range(cut.count)}
+        there = self.table.open_for(parts)
+        older = self.table.receipts(sorted(there))
+        before = sum(receipt.clips for receipt in older.values())
+        self.run.tell(JOB, "start", self.name, total=self.total, done=before)
+        each = (self.each or self._on_ray()) if self._streams else None
+        source = self._source(each)
+        work, facts = self._work(source, each)
+        todo = {part: name for name, part in parts.items() if name not in there}
+        receipts = older | self._committed(source.fused(work, todo, facts), older)
+        refuse_lost_shards(self.table, list(parts), self.table.committed())
+        rows = sum(receipt.rows for receipt in receipts.values())
+        multi_label = work.fusion.task.multi_label
+        told = {"fused": True, "multi_label": multi_label, "columns": [], "params": work.params}
+        header = Header(
+            kind="scores",
+            name=self.name,
+            fingerprint=self.key,
+            parents=parents,
+            settings=settings | told,
+            rows=rows,
+            failures=sum(receipt.failures for receipt in receipts.values()),
+            shards=[receipts[name] for name in parts],
+            classes=list(self.order),
+            stats=watch.stats(rows, resumed=len(there)),
+            versions=package_versions(),
+        )
+        self.run.finished(JOB, self.name, self.table.finish(header))
+        (self.run.folder / JOB).remove_all()
+        return header
+
+    @property
+    def _streams(self) -> bool:
+        """Whether this process is not to hold all scores."""
+        if self.section.engine != "auto":
+            return self.section.engine == "stream"
+        rows = sum(header.rows for header in self.headers.values())
+        return 4 * rows * len(self.order) > MEMORY_BYTES
+
+    def _on_ray(self) -> Each:
+        from audioflow.engine.ray_tasks import OnRay  # it takes a while to import
+
+        # Workers of a Ray that is started for this need no torch, which alone takes 0.2 GB.
+        os.environ.setdefault("RAY_preload_python_modules", "audioflow.engine.fuse_part")
+        self.run.session.ensure()
+        shards = [shard.rows for header in self.headers.values() for shard in header.shards]
+        largest = max([BYTES_PER_GROUP, *(4 * rows * len(self.order) for rows in shards)])
+        return OnRay(_TIMES * largest, _STALL_S)
+
+    def _source(self, each: Each | None) -> Source:
+        if each is None:
+            return Held(self.inputs, self.headers)
+        return Spread(self.inputs, self.headers, each)
+
+    def _work(self, source: Source, each: Each | None) -> tuple[Work, Facts]:
+        """What is done to every part, with parameters that are fitted now or were before."""
+        scans = source.scans()
+        said = {name: header.settings.get("multi_label") for name, header in self.headers.items()}
+        several = [["", ""]] if any(scan.several for scan in scans.values()) else []
+        columns = self._quality_columns()
+        fusion = Fusion.of(
+            self.section,
+            self.order,
+            multi_label=multi_label_of(said, several),
+            quality=[column.name for column in columns],
+        )
+        known: dict[str, pa.Table] = {}
+        if self.section.quality is not None:
+            folder = self.run.embeddings(self.section.quality.table).folder
+            known["quality"] = quality_of(QualityTable(folder, columns), each or here)
+        manifest = self.run.manifest()
+        fitting = Fitting(
+            fusion,
+            self.classes,
+            self.section.fit_split,
+            manifest if manifest.header() is not None else None,
+            known,
+        )
+        params = kept_params(self.table.folder, self.key)
+        if params is None:
+            params = fitted(fitting, source, scans)
+            keep_params(self.table.folder, self.key, params)
+        if "cross_fit" in params:
+            known["fold"] = manifest_facts(manifest)
+        work = Work(
+            self.inputs, self.classes, fusion, params, self.section.missing, self.table.folder
+        )
+        return work, Facts.by_part(known, self.inputs.cut)
+
+    def _quality_columns(self) -> list[QualityColumn]:
+        choice, embed = self.section.quality, self.run.recipe.embed
+        if choice is None or embed is None:
+            return []
+        from audioflow.backbones import BACKBONES  # torch takes a while to import
+
+        name = embed.backbones[choice.table].name or choice.table
+        return quality_columns(choice, BACKBONES.load(name))
+
+    def _committed(
+        self, outcomes: Iterable[tuple[str, Receipt | Lacking]], older: Mapping[str, Receipt]
+    ) -> dict[str, Receipt]:
+        """Receipts of the parts; raises `TableError` where clips lack systems and none may."""
+        fresh: dict[str, Receipt] = {}
+        lacking: dict[str, Lacking] = {}
+        told = {
+            "total": self.total,
+            "done": sum(receipt.clips for receipt in older.values()),
+            "failures": sum(receipt.failures for receipt in older.values()),
+        }
+        for name, outcome in outcomes:
+            if isinstance(outcome, Lacking):
+                lacking[name] = outcome
+                continue
+            fresh[name] = outcome
+            told["done"] += outcome.clips
+            told["failures"] += outcome.failures
+            self.run.tell(JOB, "progress", self.name, **told)
+        if lacking:
+            found = [lacking[name] for name in sorted(lacking)]
+            rows = sum(receipt.rows for receipt in [*older.values(), *fresh.values()])
+            first = [clip for one in found for clip in one.first]
+            raise missing_error(
+                first, sum(one.count for one in found), rows + sum(one.clips for one in found)
+            )
+        return fresh

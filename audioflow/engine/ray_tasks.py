@@ -1,0 +1,75 @@
+"""Plain functions as tasks of Ray: a bounded number at a time, results as they come."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import ray
+
+from audioflow.engine.lost import RETRIES, in_our_words
+from audioflow.errors import StalledError
+
+_WAITING = 2
+"""Tasks handed out beyond those that run, so that no worker waits for the driver."""
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """`Each` as tasks of Ray, each with a CPU and `memory_bytes`.
+
+    Raises what a function raised on purpose as it was, `StalledError` where no task ends for
+    `stall_timeout_s`, and `LostWorkersError` where workers are lost more often than they are
+    replaced.
+    """
+
+    memory_bytes: int
+    stall_timeout_s: float
+
+    def __call__(
+        self, function: Callable[[Any, Any], Any], shared: Any, items: Iterable[Any]
+    ) -> Iterator[tuple[Any, Any]]:
+        """As `Each`."""
+        cpus = ray.cluster_resources().get("CPU", 1.0)
+        remote = ray.remote(
+            num_cpus=min(1.0, cpus),
+            memory=int(min(self.memory_bytes, _roomiest() / 2)),
+            max_retries=RETRIES,
+            scheduling_strategy="SPREAD",
+        )(function)
+        start = partial(remote.remote, ray.put(shared))
+        with in_our_words():
+            yield from self._dealt(start, iter(items), int(cpus) + _WAITING)
+
+    def _dealt(
+        self, start: Callable[[Any], Any], todo: Iterator[Any], most: int
+    ) -> Iterator[tuple[Any, Any]]:
+        running: dict[Any, Any] = {}
+        try:
+            for item in todo:
+                running[start(item)] = item
+                if len(running) >= most:
+                    yield from self._ended(running)
+            while running:
+                yield from self._ended(running)
+        finally:
+            for ref in running:
+                ray.cancel(ref)
+
+    def _ended(self, running: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+        refs, _ = ray.wait(list(running), timeout=self.stall_timeout_s)
+        if not refs:
+            raise StalledError(
+                f"none of {len(running)} tasks ended for {self.stall_timeout_s:g} s; "
+                f"{ray.available_resources().get('CPU', 0.0):g} CPU are free on the cluster. What "
+                "is committed stays, run the same command again to go on"
+            )
+        for ref in refs:
+            result = ray.get(ref)
+            yield running.pop(ref), result
+
+
+def _roomiest() -> float:
+    """The memory (bytes) that Ray may give out on the node that has most."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max((node.get("memory", 0.0) for node in nodes), default=0.0)
