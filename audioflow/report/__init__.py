@@ -16,11 +16,17 @@ from audioflow.report.data import (
     Training,
     ValClass,
 )
+from audioflow.report.exhibits import ClipRow, ClipTable, FailureGroup, Picture, PictureSet
 from audioflow.report.page import build
 
 __all__ = [
+    "ClipRow",
+    "ClipTable",
     "EpochRecord",
+    "FailureGroup",
     "FailureRow",
+    "Picture",
+    "PictureSet",
     "ReportData",
     "StageRow",
     "Sweep",

@@ -3,6 +3,7 @@
 N = such clips, C = classes.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,9 @@ from audioflow.report.data import SystemScores
 class EvalClips:
     """Scores, targets and groups of the clips that count; `row_N` is their row in the score table.
 
-    `left_out` counts clips of the split without exactly one label that is among the classes.
+    With one label per clip, `left_out` counts clips of the split without exactly one label that is
+    among the classes. Where a clip may have several, `truth_NC` says which, `target_N` is -1, and
+    every clip counts; `unknown_labels` counts those that have a label which is no class.
     """
 
     scores_NC: NDArray[np.float32]
@@ -23,9 +26,16 @@ class EvalClips:
     group_N: NDArray[np.object_]
     row_N: NDArray[np.int64]
     left_out: int
+    truth_NC: NDArray[np.bool_] | None = None
+    unknown_labels: int = 0
 
     def __len__(self) -> int:
         return len(self.target_N)
+
+    @property
+    def targets(self) -> NDArray[np.int64] | NDArray[np.bool_]:
+        """What metrics compare with: class indices (N,), or which labels a clip has (N, C)."""
+        return self.target_N if self.truth_NC is None else self.truth_NC
 
     def at(self, keep: NDArray[np.int64]) -> "EvalClips":
         """The clips at these places."""
@@ -35,15 +45,23 @@ class EvalClips:
             self.group_N[keep],
             self.row_N[keep],
             self.left_out,
+            None if self.truth_NC is None else self.truth_NC[keep],
+            self.unknown_labels,
         )
 
 
 def eval_clips(system: SystemScores, split: str) -> EvalClips:
     """The clips of a system that count on `split`."""
     code = {name: index for index, name in enumerate(system.classes)}
-    targets = np.fromiter((code.get(label, -1) for label in system.labels), np.int64)
     in_split = np.fromiter((name == split for name in system.splits), bool)
-    rows = np.flatnonzero(in_split & (targets >= 0))
+    if system.label_sets is None:
+        targets = np.fromiter((code.get(label, -1) for label in system.labels), np.int64)
+        rows = np.flatnonzero(in_split & (targets >= 0))
+        truth_NC, unknown = None, 0
+    else:
+        targets = np.full(len(system.splits), -1)
+        rows = np.flatnonzero(in_split)
+        truth_NC, unknown = _truth([system.label_sets[row] for row in rows], code)
     # A clip without a group stands for itself.
     groups = np.array([system.groups[row] or system.clip_ids[row] for row in rows], object)
     whole = len(rows) == len(targets)
@@ -53,7 +71,22 @@ def eval_clips(system: SystemScores, split: str) -> EvalClips:
         group_N=groups,
         row_N=rows,
         left_out=int(in_split.sum()) - len(rows),
+        truth_NC=truth_NC,
+        unknown_labels=unknown,
     )
+
+
+def _truth(
+    label_sets: Sequence[Sequence[str]], code: Mapping[str, int]
+) -> tuple[NDArray[np.bool_], int]:
+    """Which labels each clip has (N, C), and how many clips have others."""
+    truth_NC = np.zeros((len(label_sets), len(code)), bool)
+    unknown = 0
+    for row, labels in enumerate(label_sets):
+        known = [code[label] for label in labels if label in code]
+        truth_NC[row, known] = True
+        unknown += len(known) < len(labels)
+    return truth_NC, unknown
 
 
 def common_clips(

@@ -1,6 +1,6 @@
 """Fused systems against their parts: what fusing brings, and what a missing part costs.
 
-N = clips of a split, C = classes.
+N = clips of a split, C = classes, S = parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioflow.bootstrap import Clusters, estimate, planned_draws
-from audioflow.metrics import Estimate, paired_gain
+from audioflow.fusion import Block, Fusion
+from audioflow.fusion.results import ClassGain, Judged, class_gains, masked_loss, part_gain
+from audioflow.metrics import Estimate, McNemar, evaluate
 from audioflow.report.clips import EvalClips, common_clips
 from audioflow.report.data import SystemScores
 
 
 @dataclass(frozen=True)
 class Gain:
-    """How much more accurate `system` is than `part`, on the `num_clips` that both scored.
+    """How much better `system` is than `part`, on the `num_clips` that both scored.
 
-    `is_better_part` marks the most accurate of the parts: the one that fusing has to beat.
+    `accuracy_system`, `accuracy_part` and `gain` are of `metric`: accuracy, or with several labels
+    `map`. `is_better_part` marks the part that fusing has to beat: the one that was better where
+    the fusion was fitted, or where that is not known, here. `test` is of clips that one of the two
+    alone gets right. `classes` has the gain of each class, for the better part only.
     """
 
     system: str
@@ -29,11 +34,15 @@ class Gain:
     accuracy_system: float
     accuracy_part: float
     gain: Estimate
+    metric: str = "accuracy"
+    test: McNemar | None = None
+    classes: tuple[ClassGain, ...] = ()
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Accuracy of a fused system on the clips that exactly the systems `available` scored."""
+    """Accuracy (with several labels `map`) of a fused system on the clips that exactly the systems
+    `available` scored."""
 
     system: str
     available: tuple[str, ...]
@@ -41,21 +50,46 @@ class Availability:
     accuracy: Estimate
 
 
+@dataclass(frozen=True)
+class MissingCost:
+    """What it costs `system` that clips lack `part`.
+
+    `num_lacking` clips lack it, and on these `lacking` is reached. `num_complete` clips that all
+    parts scored reach `whole`, and `masked` where `part` is left out of them: `cost` is the
+    difference, on the same clips. All of `metric`; `lacking` is NaN where no clip lacks the part.
+    """
+
+    system: str
+    part: str
+    metric: str
+    num_lacking: int
+    lacking: float
+    num_complete: int
+    whole: float
+    masked: float
+    cost: Estimate
+
+
 def gains(
     fused: SystemScores,
     parts: Sequence[SystemScores],
     clips: Mapping[str, EvalClips],
-    accuracies: Mapping[str, float],
+    headlines: Mapping[str, float],
     num_bootstrap: int,
 ) -> list[Gain]:
-    """The gain of a fused system over each part with the same classes and some of its clips."""
+    """The gain of a fused system over each part with the same classes and some of its clips.
+
+    headlines: how good each system is on its own clips.
+    """
     parts = [part for part in parts if set(part.classes) == set(fused.classes)]
     pairs = {
         part.name: (part, pair)
         for part in parts
         if (pair := common_clips(fused, clips[fused.name], part, clips[part.name])) is not None
     }
-    better = max(pairs, key=lambda name: accuracies[name], default="")
+    better = fused.fusion.get("better")
+    if better not in pairs:
+        better = max(pairs, key=lambda name: headlines[name], default="")
     return [
         _gain(fused, part, pair, part.name == better, num_bootstrap)
         for part, pair in pairs.values()
@@ -70,21 +104,109 @@ def _gain(
     num_bootstrap: int,
 ) -> Gain:
     ours, theirs = pair
-    scores_NC = theirs.scores_NC
-    if part.classes != fused.classes:
-        place = {name: index for index, name in enumerate(part.classes)}
-        scores_NC = scores_NC[:, [place[name] for name in fused.classes]]
+    scores_NC = _in_order(theirs.scores_NC, part.classes, fused.classes)
+    judged = Judged(_targets(ours), fused.classes, ours.group_N, num_bootstrap)
+    found = part_gain(judged, scores_NC, ours.scores_NC)
+    by_class = class_gains(judged, scores_NC, ours.scores_NC) if is_better_part else []
     return Gain(
         system=fused.name,
         part=part.name,
         is_better_part=is_better_part,
         num_clips=len(ours),
-        accuracy_system=_accuracy(ours.scores_NC, ours.target_N),
-        accuracy_part=_accuracy(scores_NC, ours.target_N),
-        gain=paired_gain(
-            scores_NC, ours.scores_NC, ours.target_N, ours.group_N, num_bootstrap=num_bootstrap
-        ),
+        accuracy_system=found.fused,
+        accuracy_part=found.part,
+        gain=found.gain,
+        metric=found.metric,
+        test=found.test,
+        classes=tuple(by_class),
     )
+
+
+def missing_costs(
+    fused: SystemScores,
+    parts: Sequence[SystemScores],
+    clips: EvalClips,
+    num_bootstrap: int,
+) -> list[MissingCost]:
+    """What each part's absence costs. Empty where the fusion cannot be made again from its header:
+    where the scores of a part are not there, or the folds of clips of a fusion by fold."""
+    there = {part.name for part in parts if set(part.classes) == set(fused.classes)}
+    told = "params" in fused.settings and ("cross_fit" not in fused.fusion or _folds(fused))
+    if not told or not len(clips) or set(fused.parts) - there:
+        return []
+    in_order = [next(part for part in parts if part.name == name) for name in fused.parts]
+    block = _block(fused, in_order, clips)
+    complete = np.flatnonzero(block.complete)
+    if not len(complete):
+        return []
+    fusion, found = Fusion.restored(fused.settings, fused.classes), []
+    metric = Judged(_targets(clips), fused.classes).metric
+    for index, name in enumerate(fused.parts):
+        own = clips.at(complete)
+        judged = Judged(_targets(own), fused.classes, own.group_N, num_bootstrap)
+        masked_NC = fusion.apply(fused.fusion, _without(block.at(complete), index))
+        loss = masked_loss(judged, own.scores_NC, masked_NC)
+        lacking = clips.at(np.flatnonzero(~block.available[index]))
+        reached = (
+            Judged(_targets(lacking), fused.classes).value(lacking.scores_NC)
+            if len(lacking)
+            else float("nan")
+        )
+        found.append(
+            MissingCost(
+                fused.name,
+                name,
+                metric,
+                len(lacking),
+                reached,
+                loss.num_clips,
+                loss.whole,
+                loss.masked,
+                loss.cost,
+            )
+        )
+    return found
+
+
+def _block(fused: SystemScores, parts: Sequence[SystemScores], clips: EvalClips) -> Block:
+    """The parts' scores of the clips; what is known of their quality is not in a report."""
+    ids = [fused.clip_ids[row] for row in clips.row_N.tolist()]
+    shape = (len(parts), len(ids), len(fused.classes))
+    scores_SNC = np.full(shape, np.nan, np.float32)
+    for index, part in enumerate(parts):
+        place = {clip_id: row for row, clip_id in enumerate(part.clip_ids)}
+        rows = np.array([place.get(clip_id, -1) for clip_id in ids], np.int64)
+        found = part.scores[rows[rows >= 0]]
+        scores_SNC[index, rows >= 0] = _in_order(found, part.classes, fused.classes)
+    columns = fused.fusion.get("gate", {}).get("columns")
+    quality = np.full((len(ids), len(columns)), np.nan) if columns else None
+    folds = _folds(fused)
+    own = [folds[row] for row in clips.row_N.tolist()] if folds else None
+    return Block(scores_SNC, np.isfinite(scores_SNC[:, :, 0]), quality, own)
+
+
+def _folds(system: SystemScores) -> list[str | None]:
+    """The fold of each clip, None for none; empty where clips are not in folds."""
+    return [fold or None for fold in system.columns.get("fold", ())]
+
+
+def _without(block: Block, index: int) -> Block:
+    available = block.available.copy()
+    available[index] = False
+    return Block(block.scores, available, block.quality, block.folds)
+
+
+def _targets(clips: EvalClips) -> NDArray[np.int64] | NDArray[np.bool_]:
+    return clips.target_N if clips.truth_NC is None else clips.truth_NC
+
+
+def _in_order(
+    scores_NC: NDArray[np.float32], classes: Sequence[str], wanted: Sequence[str]
+) -> NDArray[np.float32]:
+    if tuple(classes) == tuple(wanted):
+        return scores_NC
+    place = {name: index for index, name in enumerate(classes)}
+    return scores_NC[:, [place[name] for name in wanted]]
 
 
 def availability(system: SystemScores, clips: EvalClips, num_bootstrap: int) -> list[Availability]:
@@ -103,19 +225,21 @@ def availability(system: SystemScores, clips: EvalClips, num_bootstrap: int) -> 
     found = []
     for in_order in sorted(ordered, key=lambda key: (-len(key), [rank.get(n, 0) for n in key])):
         chosen = clips.at(np.array(sorted(ordered[in_order]), np.int64))
-        accuracy = _accuracy_estimate(chosen, num_bootstrap)
+        accuracy = _estimate(chosen, system.classes, num_bootstrap)
         found.append(Availability(system.name, in_order, len(chosen), accuracy))
     return found
 
 
-def _accuracy(scores_NC: NDArray[np.float32], target_N: NDArray[np.int64]) -> float:
-    return float(np.mean(scores_NC.argmax(axis=1) == target_N))
-
-
-def _accuracy_estimate(clips: EvalClips, num_bootstrap: int) -> Estimate:
-    """Accuracy with the interval that `evaluate` gives, without the cost of its other metrics."""
+def _estimate(clips: EvalClips, classes: Sequence[str], num_bootstrap: int) -> Estimate:
+    """Accuracy with the interval that `evaluate` gives, without the cost of its other metrics; with
+    several labels `map`."""
+    if clips.truth_NC is not None:
+        found = evaluate(
+            clips.scores_NC, clips.truth_NC, classes, clips.group_N, num_bootstrap=num_bootstrap
+        )
+        return found.summary["map"]
     hit_N = clips.scores_NC.argmax(axis=1) == clips.target_N
     draws = planned_draws(len(hit_N), 1, num_bootstrap).counts
     chunks = Clusters.of(clips.group_N, len(hit_N)).weights(draws, seed=0)
     shares = [float(weights_N @ hit_N / weights_N.sum()) for chunk in chunks for weights_N in chunk]
-    return estimate(_accuracy(clips.scores_NC, clips.target_N), np.array(shares))
+    return estimate(float(hit_N.mean()), np.array(shares))

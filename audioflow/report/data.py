@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from audioflow.events import EpochRecord
+from audioflow.report.exhibits import ClipTable, FailureGroup, PictureSet
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,16 @@ class SystemScores:
     `kind` is "system" or "fused". `summary_line` says in a line what it is, for instance
     "acoustic -> mean -> mlp" or "weighted: audio 0.62, video 0.38 (fitted on val)". Rows of
     `clip_ids`, `uris`, `groups`, `splits`, `labels` and `scores` belong together; a clip has one
-    label; `scores` is (N, C) float32 in [0, 1] in the order of `classes`.
+    label; `scores` is (N, C) float32 in [0, 1] in the order of `classes`. Where a clip may have
+    several labels or none, `label_sets` has them, and `labels` what a person reads. `columns` has
+    further values per clip to compare by ("source" -> its data set); "" for none.
 
     A fused system also has `parts` (names of the systems it fuses), `available` (which of them
     scored each clip) and `fusion`: {"weights": {system: w}, "fit_split": "val", "curve":
     [{"weight": w of the second system, "accuracy": a, "log_loss": l}, ...]}, each key optional.
+
+    A calibrated system has `calibration`, what its head's header says of it (method, clips, before,
+    after, notes), and `raw_scores` (N, C), those before calibration, where they were kept.
     """
 
     name: str
@@ -79,6 +85,10 @@ class SystemScores:
     training: tuple[Training, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     fusion: dict[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    raw_scores: np.ndarray | None = None
+    label_sets: tuple[tuple[str, ...], ...] | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,9 @@ class FailureRow:
 class StageRow:
     """One table that a job wrote. `resumed` counts the shards that were found already done.
 
-    verdict: where the time went, in words. shares: of the workers' time, by stage.
+    verdict: where the time went, in words. shares: of the workers' time, by stage. bound: what held
+    it up ("decode", "network", ...). bare: its rate as a share of what the slowest backbone alone
+    reaches. advice: the one setting that would change it most.
     """
 
     job: str
@@ -112,6 +124,9 @@ class StageRow:
     resumed: int = 0
     verdict: str = ""
     shares: Mapping[str, float] = field(default_factory=dict)
+    bound: str = ""
+    bare: float | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,7 +197,8 @@ class ReportData:
     """Everything `build` needs about one experiment.
 
     `created` is an ISO time; `splits` is split -> class -> clips; `failures` may be capped, then
-    `num_failures` is larger than its length; `failure_counts` is table -> error class -> clips.
+    `num_failures` is larger than its length; `failure_counts` is table -> error class -> clips;
+    `failure_groups` has the largest groups of failures first, and may be capped too.
     """
 
     title: str
@@ -200,3 +216,6 @@ class ReportData:
     fingerprints: dict[str, str]
     machine: dict[str, str]
     sweeps: tuple[Sweep, ...] = ()
+    failure_groups: tuple[FailureGroup, ...] = ()
+    clip_tables: tuple[ClipTable, ...] = ()
+    pictures: tuple[PictureSet, ...] = ()

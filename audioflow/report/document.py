@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 
 from audioflow.report.data import ReportData, SystemScores
+from audioflow.report.excerpts import Excerpts
 from audioflow.report.figures import Figures, SystemFigures
+from audioflow.report.summary import summary
 
 SCHEMA_VERSION = 1
 
 
-def document(data: ReportData, figures: Figures, verdict: str) -> dict[str, Any]:
-    """The content of report.json as plain values."""
+def document(
+    data: ReportData, figures: Figures, verdict: str, excerpts: Excerpts | None = None
+) -> dict[str, Any]:
+    """The content of report.json as plain values; sounds and pictures are in the page only."""
     pairs = zip(data.systems, figures.systems, strict=True)
     found = {
         "schema_version": SCHEMA_VERSION,
         "title": data.title,
         "verdict": verdict,
+        "summary": summary(data, figures),
         "created": data.created,
         "run_dir": data.run_dir,
         "command": data.command,
@@ -28,12 +33,23 @@ def document(data: ReportData, figures: Figures, verdict: str) -> dict[str, Any]
         "systems": [_system(system, result) for system, result in pairs],
         "gains": figures.gains,
         "availability": figures.availability,
+        "missing_costs": figures.missing_costs,
         "sweeps": data.sweeps,
         "splits": data.splits,
         "stages": data.stages,
         "num_failures": data.num_failures,
         "failure_counts": data.failure_counts,
         "failures": data.failures,
+        "failure_groups": data.failure_groups,
+        "clip_tables": data.clip_tables,
+        "excerpts": {
+            clip_id: {"seconds": excerpt.seconds, "note": excerpt.note}
+            for clip_id, excerpt in (excerpts or {}).items()
+        },
+        "pictures": [
+            {"title": one.title, "note": one.note, "captions": [p.caption for p in one.pictures]}
+            for one in data.pictures
+        ],
         "fingerprints": data.fingerprints,
         "versions": data.versions,
         "machine": data.machine,
@@ -68,12 +84,23 @@ def _system(system: SystemScores, result: SystemFigures) -> dict[str, Any]:
         "chance": result.chance,
         "majority": result.majority,
         "per_class": evaluation.per_class if evaluation else [],
-        "confusion": evaluation.confusion if evaluation else [],
+        "confusion": evaluation.confusion if evaluation and not result.multi_label else [],
         "confused": result.confused,
         "mistakes": result.mistakes,
+        "uncertain": result.uncertain,
+        "best": result.best,
+        "order": result.order,
         "undefined": evaluation.undefined if evaluation else [],
+        "details": evaluation.details if evaluation else {},
+        "multi_label": result.multi_label,
+        "unlabelled": evaluation.unlabelled if evaluation else 0,
+        "unknown_labels": result.unknown_labels,
+        "groups": result.groups,
+        "curves": result.curves,
         "training": system.training,
         "fusion": system.fusion,
+        "calibration": system.calibration,
+        "calibrated": result.calibrated,
         "settings": system.settings,
     }
 

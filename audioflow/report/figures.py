@@ -9,13 +9,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audioflow.metrics import Estimate, Evaluation, evaluate
+from audioflow.metrics import Curves, Estimate, Evaluation, GroupTable
+from audioflow.report.calibrated import Calibrated, calibrated
+from audioflow.report.clip_lists import (
+    PickedClip,
+    best_clips,
+    is_right,
+    label_score,
+    uncertain_clips,
+)
 from audioflow.report.clips import EvalClips, eval_clips
-from audioflow.report.compare import Availability, Gain, availability, gains
+from audioflow.report.compare import (
+    Availability,
+    Gain,
+    MissingCost,
+    availability,
+    gains,
+    missing_costs,
+)
 from audioflow.report.data import ReportData, SystemScores
+from audioflow.report.evaluations import (
+    chance_levels,
+    curves_of,
+    evaluated,
+    group_tables,
+    majority,
+)
+from audioflow.report.similarity import class_order
 
 NUM_MISTAKES = 10
-NUM_CONFUSED = 15
+NUM_CONFUSED = 100
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,10 @@ class SystemFigures:
 
     `index` is the system's place in the report and gives its colour and marker; `left_out` counts
     clips whose label is not among the system's classes; `chance` has a value for each metric;
-    `majority` is the share of the most common class.
+    `majority` is the share of the most common class. `best` and `uncertain` are clips beside the
+    `mistakes`; `order` has the classes so that those taken for each other are neighbours.
+    `multi_label`: a clip may have several labels or none; `unknown_labels` counts the clips that
+    have one which is no class. `groups` has tables by group and further columns, worst first.
     """
 
     index: int
@@ -60,6 +86,26 @@ class SystemFigures:
     majority: float
     mistakes: tuple[Mistake, ...]
     confused: tuple[Confused, ...]
+    best: tuple[PickedClip, ...] = ()
+    uncertain: tuple[PickedClip, ...] = ()
+    order: tuple[int, ...] = ()
+    calibrated: Calibrated | None = None
+    multi_label: bool = False
+    unknown_labels: int = 0
+    groups: tuple[GroupTable, ...] = ()
+    curves: Curves | None = None
+
+    @property
+    def headline(self) -> tuple[str, Estimate]:
+        """The metric that stands for all, and its estimate."""
+        assert self.evaluation is not None
+        key = "map" if self.multi_label else "accuracy"
+        return key, self.evaluation.summary[key]
+
+    @property
+    def clip_lists(self) -> tuple[tuple[str, tuple[Mistake, ...] | tuple[PickedClip, ...]], ...]:
+        """What each list of clips is called, and its clips."""
+        return ("worst", self.mistakes), ("most uncertain", self.uncertain), ("best", self.best)
 
     def estimate(self, metric: str) -> Estimate | None:
         """The estimate of one summary metric, or None where the system has none."""
@@ -80,6 +126,7 @@ class Figures:
     systems: tuple[SystemFigures, ...]
     gains: tuple[Gain, ...]
     availability: tuple[Availability, ...]
+    missing_costs: tuple[MissingCost, ...] = ()
 
     @property
     def evaluated(self) -> tuple[SystemFigures, ...]:
@@ -101,33 +148,24 @@ def compute(data: ReportData, eval_split: str, num_bootstrap: int) -> Figures:
         for index, system in enumerate(data.systems)
     )
     by_name = {system.name: system for system in data.systems}
-    accuracies = {system.name: system.accuracy for system in systems}
+    headlines = {one.name: one.headline[1].value for one in systems if one.evaluation}
     all_gains: list[Gain] = []
     all_availability: list[Availability] = []
+    costs: list[MissingCost] = []
     for system in data.systems:
         parts = [by_name[part] for part in system.parts if part in by_name]
-        all_gains += gains(system, parts, clips, accuracies, num_bootstrap)
+        all_gains += gains(system, parts, clips, headlines, num_bootstrap)
         all_availability += availability(system, clips[system.name], num_bootstrap)
-    return Figures(eval_split, systems, tuple(all_gains), tuple(all_availability))
+        if parts:
+            costs += missing_costs(system, parts, clips[system.name], num_bootstrap)
+    return Figures(eval_split, systems, tuple(all_gains), tuple(all_availability), tuple(costs))
 
 
 def _system(
     index: int, system: SystemScores, clips: EvalClips, num_bootstrap: int
 ) -> SystemFigures:
-    evaluation, chance, majority = None, {}, float("nan")
-    confused: tuple[Confused, ...] = ()
-    if len(clips):
-        evaluation = evaluate(
-            clips.scores_NC,
-            clips.target_N,
-            system.classes,
-            clips.group_N,
-            num_bootstrap=num_bootstrap,
-        )
-        support_C = np.bincount(clips.target_N, minlength=len(system.classes))
-        majority = float(support_C.max() / support_C.sum())
-        chance = {key: chance_level(key, support_C) for key in evaluation.summary}
-        confused = confused_pairs(evaluation.confusion, system.classes)
+    evaluation = evaluated(system, clips, num_bootstrap)
+    confusion = evaluation.confusion if evaluation else None
     return SystemFigures(
         index=index,
         name=system.name,
@@ -136,45 +174,39 @@ def _system(
         classes=system.classes,
         evaluation=evaluation,
         left_out=clips.left_out,
-        chance=chance,
-        majority=majority,
+        chance=chance_levels(evaluation) if evaluation else {},
+        majority=majority(clips),
         mistakes=_mistakes(system, clips),
-        confused=confused,
+        confused=() if confusion is None else confused_pairs(confusion, system.classes),
+        best=best_clips(system, clips),
+        uncertain=uncertain_clips(system, clips),
+        order=_order(evaluation),
+        calibrated=calibrated(system, clips),
+        multi_label=clips.truth_NC is not None,
+        unknown_labels=clips.unknown_labels,
+        groups=group_tables(system, clips),
+        curves=curves_of(system, clips),
     )
 
 
-def chance_level(metric: str, support_C: NDArray[np.int64]) -> float:
-    """What a metric is expected to be when every clip gets a class drawn evenly from all C.
-
-    `support_C` is clips per class; classes without a clip do not enter the averages. NaN for a
-    metric without a known level.
-    """
-    num_classes = len(support_C)
-    share_C = support_C[support_C > 0] / support_C.sum()
-    guess = 1 / num_classes
-    if metric.startswith("top_"):
-        return min(1.0, int(metric[4:]) * guess)
-    levels = {
-        "accuracy": guess,
-        "balanced_accuracy": guess,
-        "macro_f1": float(np.mean(2 * share_C * guess / (share_C + guess))),
-        "roc_auc": 0.5,
-        "map": float(np.mean(share_C)),
-    }
-    return levels.get(metric, float("nan"))
+def _order(evaluation: Evaluation | None) -> tuple[int, ...]:
+    if evaluation is None or evaluation.confusion is None:
+        return ()
+    support_C1 = np.maximum(evaluation.confusion.sum(axis=1, keepdims=True), 1)
+    return class_order(evaluation.confusion / support_C1)
 
 
 def _mistakes(system: SystemScores, clips: EvalClips) -> tuple[Mistake, ...]:
     if not len(clips):
         return ()
     predicted_N = clips.scores_NC.argmax(axis=1)
-    wrong = np.flatnonzero(predicted_N != clips.target_N)
+    wrong = np.flatnonzero(~is_right(clips))
     score = clips.scores_NC[wrong, predicted_N[wrong]]
     # Stable, so that clips with equal scores keep the order of the table.
     worst = wrong[np.argsort(-score, kind="stable")[:NUM_MISTAKES]]
     found = []
     for place in worst.tolist():
-        row, target, guess = int(clips.row_N[place]), clips.target_N[place], predicted_N[place]
+        row, guess = int(clips.row_N[place]), predicted_N[place]
         found.append(
             Mistake(
                 clip_id=system.clip_ids[row],
@@ -182,7 +214,7 @@ def _mistakes(system: SystemScores, clips: EvalClips) -> tuple[Mistake, ...]:
                 label=system.labels[row],
                 predicted=system.classes[guess],
                 score=round(float(clips.scores_NC[place, guess]), 6),
-                label_score=round(float(clips.scores_NC[place, target]), 6),
+                label_score=round(label_score(clips, place), 6),
             )
         )
     return tuple(found)

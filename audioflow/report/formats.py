@@ -1,10 +1,11 @@
 """Numbers and times as a person reads them. NaN and None mean undefined and become an en dash."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from audioflow.metrics import Estimate
+from audioflow.metrics import NOT_SHARES, Estimate
 
 DASH = "–"
 MINUS = "−"
@@ -15,6 +16,19 @@ _METRIC_NAMES = {
     "macro_f1": "macro F1",
     "roc_auc": "ROC-AUC",
     "map": "mAP",
+    "map_weighted": "weighted mAP",
+    "map_micro": "micro mAP",
+    "roc_auc_weighted": "weighted ROC-AUC",
+    "roc_auc_micro": "micro ROC-AUC",
+    "roc_auc_ovo": "ROC-AUC by pairs",
+    "micro_f1": "micro F1",
+    "weighted_f1": "weighted F1",
+    "lwlrap": "lwlrap",
+    "exact_match": "exact match",
+    "d_prime": "d-prime",
+    "brier": "Brier",
+    "ece": "ECE",
+    "adaptive_ece": "adaptive ECE",
     "auc": "AUC",
     "weighted_auc": "weighted AUC",
     "precision": "precision",
@@ -29,6 +43,21 @@ _METRIC_HINTS = {
     "macro_f1": "balance of precision and recall per class, averaged",
     "roc_auc": "chance that a clip of a class scores higher than one of another class",
     "map": "mean average precision: how well each class's own clips are ranked first",
+    "map_weighted": "average precision, classes weighted by their clips",
+    "map_micro": "average precision of all scores of all clips together",
+    "roc_auc_weighted": "ROC-AUC, classes weighted by their clips",
+    "roc_auc_micro": "ROC-AUC of all scores of all clips together",
+    "roc_auc_ovo": "ROC-AUC of every pair of classes, averaged",
+    "weighted_f1": "F1 per class, classes weighted by their clips",
+    "micro_f1": "F1 of all decisions together",
+    "lwlrap": "share of a clip's labels among what ranks above them, averaged over labels",
+    "exact_match": "share of clips whose labels are all found and no other",
+    "d_prime": "distance of a class's clips from the others, in standard deviations",
+    "log_loss": "mean of -log of the score that the truth has; less is better",
+    "brier": "mean squared distance of scores and truth; less is better",
+    "ece": "how far scores are from the share that is right; less is better",
+    "adaptive_ece": "the same, with as many clips in each bin; less is better",
+    "hamming_loss": "share of wrong decisions over clips and classes; less is better",
 }
 
 
@@ -37,11 +66,31 @@ def metric_name(key: str) -> str:
     return _METRIC_NAMES.get(key, key.replace("_", " "))
 
 
+_KEYS = re.compile(rf"(?<![\w'])({'|'.join(map(re.escape, _METRIC_NAMES))})(?![\w'])")
+
+
+def with_metric_names(sentence: str) -> str:
+    """A sentence of the metrics with their names in place of their keys."""
+    return _KEYS.sub(lambda found: _METRIC_NAMES[found[1]], sentence)
+
+
 def metric_hint(key: str) -> str:
     """What a metric means, in one line; "" for an unknown one."""
     if key.startswith("top_"):
         return f"share of clips with the right class among the {key[4:]} highest scores"
     return _METRIC_HINTS.get(key, "")
+
+
+def metric_text(key: str, value: float | None) -> str:
+    """A metric's value: in percent where it is a share, else as a decimal."""
+    return decimal(value, 3) if key in NOT_SHARES else percent(value)
+
+
+def metric_interval(key: str, estimate: Estimate) -> str:
+    """A metric's bounds as `metric_text` shows values; "" where there are none."""
+    if undefined(estimate.low) or undefined(estimate.high):
+        return ""
+    return f"{metric_text(key, estimate.low)} to {metric_text(key, estimate.high)}"
 
 
 def undefined(value: float | None) -> bool:
@@ -82,6 +131,11 @@ def interval(estimate: Estimate, digits: int = 1) -> str:
     if undefined(estimate.low) or undefined(estimate.high):
         return DASH
     return f"{percent(estimate.low, digits)} to {percent(estimate.high, digits)}"
+
+
+def p_value(p: float) -> str:
+    """A probability that is told beside a test: "= 0.031", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"= {decimal(p, 3)}"
 
 
 def count(number: int) -> str:

@@ -15,10 +15,16 @@ MAX_POINTS = 240
 
 @dataclass(frozen=True)
 class Line:
-    """A line through (x, y) points; it breaks where y is NaN. `css` names its colour and dash."""
+    """A line through (x, y) points; it breaks where y is NaN. `css` names its colour and dash.
+
+    With a `key` the page's script can draw it anew, as what `key` says of system `system`; it is
+    there even where it has no point.
+    """
 
     points: tuple[tuple[float, float], ...]
     css: str
+    key: str = ""
+    system: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Chart:
-    """One panel. `y_range` fixes the vertical range, else the lines decide; `ends` stand under
+    """One panel. `x_range` and `y_range` fix its ranges, else the lines decide; `ends` stand under
     the two ends of the x axis; `whole_x` is for epochs, of which there is no half.
     """
 
@@ -53,7 +59,10 @@ class Chart:
     y_text: Callable[[float], str]
     marks: tuple[Mark, ...] = ()
     dots: tuple[Dot, ...] = ()
+    x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+    y_title: str = ""
+    height: int = HEIGHT
     x_text: Callable[[float], str] = number
     whole_x: bool = False
     ends: tuple[str, str] = ("", "")
@@ -67,19 +76,21 @@ def line_chart(chart: Chart) -> Markup:
     ]
     if not drawn:
         return Markup("")
-    x_low, x_high = min(x for x, _ in drawn), max(x for x, _ in drawn)
+    x_low, x_high = chart.x_range or (min(x for x, _ in drawn), max(x for x, _ in drawn))
     y_low, y_high = chart.y_range or _padded([y for _, y in drawn])
+    base = chart.height - BOTTOM
     x_at = scale(x_low, x_high, LEFT, WIDTH - RIGHT)
-    y_at = scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
+    y_at = scale(y_low, y_high, base, TOP)
     parts = [tag("title", chart.title), *_y_axis(chart, y_low, y_high, y_at)]
     parts += _x_axis(chart, x_low, x_high, x_at)
     for line in chart.lines:
         parts += _line(line, x_at, y_at)
     parts += [_dot(dot, x_at, y_at) for dot in chart.dots if _finite((dot.x, dot.y))]
     for mark in chart.marks:
-        parts += _mark(mark, x_at, y_at)
-    box = f"0 0 {WIDTH} {HEIGHT}"
-    return tag("svg", *parts, class_="lines", viewBox=box, role="img")
+        parts += _mark(mark, x_at, y_at, base)
+    box, unit = f"0 0 {WIDTH} {chart.height}", f"{LEFT} {WIDTH - RIGHT} {base} {TOP}"
+    redrawn = unit if any(line.key for line in chart.lines) else None
+    return tag("svg", *parts, class_="lines", viewBox=box, role="img", data_unit=redrawn)
 
 
 def _finite(point: tuple[float, float]) -> bool:
@@ -99,6 +110,10 @@ def _y_axis(chart: Chart, low: float, high: float, y_at: Callable[[float], float
         y = y_at(value)
         parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
         parts.append(tag("text", chart.y_text(value), x=LEFT - 8, y=y + 4, class_="tick end"))
+    if chart.y_title:
+        middle = (y_at(low) + y_at(high)) / 2
+        turn = f"rotate(-90 11 {number(middle)})"
+        parts.append(tag("text", chart.y_title, x=11, y=middle, transform=turn, class_="tick"))
     return parts
 
 
@@ -106,15 +121,16 @@ def _x_axis(chart: Chart, low: float, high: float, x_at: Callable[[float], float
     values = ticks(low, high, 6)
     if chart.whole_x:
         values = [value for value in values if value == int(value)] or [low]
-    base = HEIGHT - BOTTOM
+    base = chart.height - BOTTOM
     parts = [tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="zero")]
     for value in values:
         parts.append(tag("text", chart.x_text(value), x=x_at(value), y=base + 16, class_="tick"))
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(tag("text", chart.x_title, x=middle, y=HEIGHT - 3, class_="tick"))
+    below = chart.height - 3
+    parts.append(tag("text", chart.x_title, x=middle, y=below, class_="tick"))
     if chart.ends[0]:
-        parts.append(tag("text", chart.ends[0], x=LEFT, y=HEIGHT - 3, class_="tick start"))
-        parts.append(tag("text", chart.ends[1], x=WIDTH - RIGHT, y=HEIGHT - 3, class_="tick end"))
+        parts.append(tag("text", chart.ends[0], x=LEFT, y=below, class_="tick start"))
+        parts.append(tag("text", chart.ends[1], x=WIDTH - RIGHT, y=below, class_="tick end"))
     return parts
 
 
@@ -122,18 +138,36 @@ def _line(
     line: Line, x_at: Callable[[float], float], y_at: Callable[[float], float]
 ) -> list[Markup]:
     points = thinned(line.points)
+    if line.key:
+        steps = _steps(line, points, x_at, y_at)
+        named = {"data_key": line.key, "data_system": str(line.system)}
+        return [tag("path", d=steps, class_=f"line {line.css}", **named)]
+    known = [point for point in points if _finite(point)]
+    if len(known) == 1:
+        x, y = known[0]
+        return [tag("circle", cx=x_at(x), cy=y_at(y), r=3, class_=f"dot {line.css}")]
+    steps = _steps(line, points, x_at, y_at)
+    return [tag("path", d=steps, class_=f"line {line.css}")] if steps else []
+
+
+def _steps(
+    line: Line,
+    points: Sequence[tuple[float, float]],
+    x_at: Callable[[float], float],
+    y_at: Callable[[float], float],
+) -> str:
+    """The way through the points; a dot at each of them for the class `dots`."""
+    dots = "dots" in line.css.split()
     steps, pen = [], "M"
     for point in points:
         if not _finite(point):
             pen = "M"
             continue
         steps.append(f"{pen}{number(x_at(point[0]))},{number(y_at(point[1]))}")
-        pen = "L"
-    known = [point for point in points if _finite(point)]
-    if len(known) == 1:
-        x, y = known[0]
-        return [tag("circle", cx=x_at(x), cy=y_at(y), r=3, class_=f"dot {line.css}")]
-    return [tag("path", d="".join(steps), class_=f"line {line.css}")] if steps else []
+        if dots:
+            steps.append("h0")
+        pen = "M" if dots else "L"
+    return "".join(steps)
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -149,12 +183,12 @@ def _dot(dot: Dot, x_at: Callable[[float], float], y_at: Callable[[float], float
 
 
 def _mark(
-    mark: Mark, x_at: Callable[[float], float], y_at: Callable[[float], float]
+    mark: Mark, x_at: Callable[[float], float], y_at: Callable[[float], float], base: float
 ) -> list[Markup]:
     if not _finite((mark.x, mark.y)):
         return []
     x, y = x_at(mark.x), y_at(mark.y)
     return [
-        tag("line", x1=x, x2=x, y1=y, y2=HEIGHT - BOTTOM, class_=f"drop {mark.css}"),
+        tag("line", x1=x, x2=x, y1=y, y2=base, class_=f"drop {mark.css}"),
         tag("circle", tag("title", mark.text), cx=x, cy=y, r=4.5, class_=f"best {mark.css}"),
     ]

@@ -22,6 +22,7 @@ from audioflow.report.canvas import (
     titled_legend,
     to_png,
 )
+from audioflow.report.curve_plots import curve_plots
 from audioflow.report.data import ReportData, SystemScores, Training
 from audioflow.report.figures import Figures, SystemFigures
 from audioflow.report.formats import metric_name, undefined
@@ -41,10 +42,11 @@ def plots(data: ReportData, figures: Figures) -> dict[str, bytes]:
             found["metrics.png"] = _metrics(figures)
         if figures.gains:
             found["gains.png"] = _gains(figures)
+        found |= curve_plots(figures)
         taken: set[str] = set()
         for system, scores in zip(figures.systems, data.systems, strict=True):
             name = file_name(system.name, taken)
-            if system.evaluation is not None:
+            if system.evaluation is not None and system.evaluation.confusion is not None:
                 found[f"confusion_{name}.png"] = _confusion(system)
             if any(run.has_curve for run in scores.training):
                 found[f"training_{name}.png"] = _training(system, scores.training)
@@ -104,6 +106,7 @@ def _point(axes: Axes, system: SystemFigures, metric: str, y: float) -> None:
 
 def _gains(figures: Figures) -> bytes:
     """How many points each fused system adds to each of its parts."""
+    points = " or ".join(dict.fromkeys(metric_name(gain.metric) for gain in figures.gains))
     index = {system.name: system.index for system in figures.systems}
     figure = new_figure(7.5, 1.2 + 0.32 * len(figures.gains))
     axes = figure.subplots()
@@ -116,7 +119,7 @@ def _gains(figures: Figures) -> bytes:
     labels = [f"{label_text(gain.system)} over {label_text(gain.part)}" for gain in figures.gains]
     axes.set_yticks(range(len(labels)), labels)
     axes.axvline(0, color=GREY, lw=1)
-    axes.set(ylim=(len(labels) - 0.4, -0.6), xlabel="points of accuracy, with 95 % interval")
+    axes.set(ylim=(len(labels) - 0.4, -0.6), xlabel=f"points of {points}, with 95 % interval")
     axes.set_title("What fusing brings")
     axes.grid(axis="x")
     return to_png(figure)
@@ -125,8 +128,10 @@ def _gains(figures: Figures) -> bytes:
 def _confusion(system: SystemFigures) -> bytes:
     assert system.evaluation is not None
     counts = np.asarray(system.evaluation.confusion)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = len(counts)
+    if size > MAX_CLASSES:
+        counts = counts[np.ix_(system.order, system.order)]
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(10.0, 2.6 + 0.42 * size)
     figure = new_figure(side + 0.6, side)
     axes = figure.subplots()

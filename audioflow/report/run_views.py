@@ -102,9 +102,15 @@ class SharePart:
 
 @dataclass(frozen=True)
 class VerdictView:
-    """Where the time of the tables that were made together went."""
+    """Where the time of the tables that were made together went.
+
+    `bound`: what held it up, in a word or two; `bare`: the share of what `slowest` alone reaches.
+    """
 
     tables: str
+    bound: str
+    bare: str
+    slowest: str
     text: str
     bar: Markup
     parts: tuple[SharePart, ...]
@@ -132,8 +138,24 @@ def _verdict(text: str, rows: Sequence[StageRow]) -> VerdictView:
         if shares[name] >= _LEAST_SHARE
     )
     bar = stacked([shares[name] for name in (*own, *others)], css, 1.0)
-    tables = join_words([row.table.partition("/")[2] for row in rows])
-    return VerdictView(tables, text[:1].upper() + text[1:], bar, parts)
+    return VerdictView(
+        tables=join_words([row.table.partition("/")[2] for row in rows]),
+        bound=_BOUND.get(rows[0].bound, ""),
+        bare="" if rows[0].bare is None else percent_sign(rows[0].bare, 0),
+        slowest=own[0].removeprefix("embed ") if own else "",
+        text=text[:1].upper() + text[1:],
+        bar=bar,
+        parts=parts,
+    )
+
+
+_BOUND = {
+    "start": "the start",
+    "decode": "decoding",
+    "network": "the backbone",
+    "io": "fetching and writing",
+    "scheduler": "waiting for work",
+}
 
 
 def _stage_name(name: str) -> str:

@@ -31,14 +31,19 @@ def share(value: float) -> str:
 
 def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
     """One element. `class_` gives `class`, `font_size` gives `font-size`; None is left out."""
+    inside = "".join(escape(child) for child in children)
+    return void_tag(name, **attributes) + Markup(f"{inside}</{name}>")  # noqa: S704 - escaped
+
+
+def void_tag(name: str, **attributes: str | float | None) -> Markup:
+    """An element that has no content and no end, with attributes as those of `tag`."""
     parts = [f"<{name}"]
     for key, value in attributes.items():
         if value is None:
             continue
         text = escape(value) if isinstance(value, str) else number(value)
         parts.append(f' {key.rstrip("_").replace("_", "-")}="{text}"')
-    inside = "".join(escape(child) for child in children)
-    return Markup("".join(parts) + f">{inside}</{name}>")  # noqa: S704 - every part is escaped
+    return Markup("".join(parts) + ">")  # noqa: S704 - every part is escaped
 
 
 def join(parts: Sequence[str]) -> Markup:

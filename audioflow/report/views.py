@@ -2,37 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from audioflow.metrics import ClassResult
-from audioflow.report.charts import Panel, fusion_panels
-from audioflow.report.compare import Availability, Gain
 from audioflow.report.data import ReportData
 from audioflow.report.figures import Figures, SystemFigures
-from audioflow.report.formats import count, percent, plural, undefined
+from audioflow.report.formats import (
+    count,
+    percent,
+    plural,
+    undefined,
+    with_metric_names,
+)
 from audioflow.report.matrix import MAX_CLASSES, confusion_matrix
-from audioflow.report.rows import Axis, gain_axis
 from audioflow.report.svg import colour
 from audioflow.report.words import best_system
 
 CLASS_METRICS = ("f1", "precision", "recall", "roc_auc", "average_precision")
-
-
-@dataclass(frozen=True)
-class FusionView:
-    """What there is to show about a fused system; `partial`: some clip lacked a part."""
-
-    system: SystemFigures
-    weights: tuple[dict[str, Any], ...]
-    gains: tuple[Gain, ...]
-    gain_axis: Axis
-    availability: tuple[Availability, ...]
-    num_parts: int
-    partial: bool
-    panels: tuple[Panel, ...]
-    name_width: int
 
 
 @dataclass(frozen=True)
@@ -54,54 +41,14 @@ class ClassRow:
     cells: tuple[ClassCell, ...]
 
 
-def fusion_views(data: ReportData, figures: Figures) -> list[FusionView]:
-    """One view per fused system that has anything to show."""
-    views = []
-    places = {system.name: system.index for system in figures.systems}
-    for system, scores in zip(figures.systems, data.systems, strict=True):
-        gains = tuple(gain for gain in figures.gains if gain.system == system.name)
-        availability = tuple(item for item in figures.availability if item.system == system.name)
-        view = FusionView(
-            system=system,
-            weights=_weights(scores.fusion.get("weights") or {}, places),
-            gains=gains,
-            gain_axis=gain_axis([gain.gain for gain in gains]),
-            availability=availability,
-            num_parts=len(scores.parts),
-            partial=any(len(item.available) < len(scores.parts) for item in availability),
-            panels=tuple(fusion_panels(system.index, scores)),
-            name_width=_width(
-                [f"over {gain.part}" for gain in gains]
-                + [" + ".join(item.available) for item in availability]
-            ),
-        )
-        if gains or availability or view.panels or view.weights:
-            views.append(view)
-    return views
-
-
 def name_width(figures: Figures) -> int:
     """Room for the names of the systems beside the charts, in characters."""
-    return _width([system.name for system in figures.evaluated])
+    return width_of([system.name for system in figures.evaluated])
 
 
-def _width(names: Sequence[str]) -> int:
+def width_of(names: Sequence[str]) -> int:
+    """Room for some of them, in characters."""
     return min(20, max([7, *(len(name) for name in names)]))
-
-
-def _weights(weights: dict[str, float], places: dict[str, int]) -> tuple[dict[str, Any], ...]:
-    """The parts of the weight bar; none where a weight is negative, which a bar cannot show."""
-    known = {name: float(weight) for name, weight in weights.items() if name in places}
-    total = sum(known.values())
-    if total <= 0 or min(known.values()) < 0:
-        return ()
-    parts, start = [], 0.0
-    for name, weight in known.items():
-        size = weight / total
-        part = {"name": name, "index": places[name], "weight": weight, "start": start, "size": size}
-        parts.append(part)
-        start += size
-    return tuple(parts)
 
 
 def matrices(figures: Figures) -> dict[str, Markup]:
@@ -109,7 +56,9 @@ def matrices(figures: Figures) -> dict[str, Markup]:
     return {
         system.name: confusion_matrix(system.index, system.evaluation.confusion, system.classes)
         for system in figures.evaluated
-        if system.evaluation is not None and len(system.classes) <= MAX_CLASSES
+        if system.evaluation is not None
+        and system.evaluation.confusion is not None
+        and len(system.classes) <= MAX_CLASSES
     }
 
 
@@ -167,6 +116,12 @@ def best_of(figures: Figures) -> dict[str, set[str]]:
     return found
 
 
+def details(figures: Figures) -> tuple[str, ...]:
+    """The metrics beside those of the summary that any system has."""
+    found = {key: None for s in figures.evaluated if s.evaluation for key in s.evaluation.details}
+    return tuple(found)
+
+
 def facts(data: ReportData, figures: Figures) -> list[str]:
     """The size of the experiment, for the line under the verdict."""
     found = []
@@ -204,6 +159,14 @@ def notes(figures: Figures) -> list[str]:
                 f"{system.name}: {plural(system.left_out, 'clip')} left out, "
                 "because they do not have exactly one label that is among its classes."
             )
+        if system.unknown_labels:
+            found.append(
+                f"{system.name}: {plural(system.unknown_labels, 'clip')} also with labels that are "
+                "no class; those labels do not count."
+            )
+        if system.evaluation.unlabelled:
+            number = plural(system.evaluation.unlabelled, "clip")
+            found.append(f"{system.name}: {number} without any label, which count too.")
         if system.evaluation.num_groups < 2:
             found.append(f"{system.name}: all clips are of one group, so there is no interval.")
     clips = {system.evaluation.num_clips for system in figures.evaluated if system.evaluation}
@@ -212,7 +175,8 @@ def notes(figures: Figures) -> list[str]:
     undefined_notes = dict.fromkeys(
         sentence for s in figures.evaluated if s.evaluation for sentence in s.evaluation.undefined
     )
-    sentences = [s[:1].upper() + s[1:].rstrip(".") + "." for s in undefined_notes]
+    named = [with_metric_names(sentence) for sentence in undefined_notes]
+    sentences = [s[:1].upper() + s[1:].rstrip(".") + "." for s in named]
     more = len(sentences) - 3
     found += sentences[:3] + ([f"And {count(more)} more like this."] if more > 0 else [])
     return found

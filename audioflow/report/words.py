@@ -14,6 +14,7 @@ from audioflow.report.formats import (
     metric_name,
     percent_sign,
     plural,
+    points,
     undefined,
 )
 
@@ -30,21 +31,29 @@ def verdict(data: ReportData, figures: Figures) -> str:
         return _single(data, figures, best)
     fused = next(system for system in figures.systems if system.name == gain.system)
     parts = join_words(data.systems[fused.index].parts)
-    compared = _compared(gain, fused)
+    compared = _compared(gain, fused) + _other_part(gain, figures)
     if fused is best or gain.gain.value > 0:
-        return f"Fusing {parts} classifies {_correct(data, figures, fused)}: {compared}."
+        return f"Fusing {parts} {_achieved(data, figures, fused)}: {compared}."
     return (
-        f"The {best.name} system alone classifies {_correct(data, figures, best)}; "
+        f"The {best.name} system alone {_achieved(data, figures, best)}; "
         f"fusing {parts} does not improve on it: {compared}."
     )
 
 
 def best_system(figures: Figures) -> SystemFigures | None:
-    """The most accurate system; of equals the first fused one, else the first."""
-    scored = [system for system in figures.evaluated if not math.isnan(system.accuracy)]
+    """The system with the best headline metric; of equals the first fused one, else the first.
+
+    Where some systems know one label per clip and others several, those with one come first.
+    """
+    scored = [s for s in figures.evaluated if not math.isnan(s.headline[1].value)]
     if not scored:
         return None
-    return max(scored, key=lambda s: (s.accuracy, s.kind == "fused", -s.index))
+
+    def order(system: SystemFigures) -> tuple[bool, float, bool, int]:
+        value = system.headline[1].value
+        return not system.multi_label, value, system.kind == "fused", -system.index
+
+    return max(scored, key=order)
 
 
 def _headline_gain(figures: Figures, best: SystemFigures) -> Gain | None:
@@ -58,14 +67,20 @@ def _headline_gain(figures: Figures, best: SystemFigures) -> Gain | None:
 
 
 def _single(data: ReportData, figures: Figures, best: SystemFigures) -> str:
-    text = f"The {best.name} system classifies {_correct(data, figures, best)}"
-    accuracy = best.estimate("accuracy")
-    if accuracy is not None and not undefined(accuracy.low):
-        text += f" (95 % interval {interval(accuracy, _digits(best))})"
-    others = [s for s in figures.evaluated if s is not best and not math.isnan(s.accuracy)]
+    text = f"The {best.name} system {_achieved(data, figures, best)}"
+    key, estimate = best.headline
+    if not undefined(estimate.low):
+        text += f" (95 % interval {interval(estimate, _digits(best))})"
+    others = [
+        (s.headline[1].value, -s.index, s)
+        for s in figures.evaluated
+        if s is not best and s.headline[0] == key and not math.isnan(s.headline[1].value)
+    ]
     if others:
-        second = max(others, key=lambda s: (s.accuracy, -s.index))
-        text += f"; next is {second.name} with {percent_sign(second.accuracy, _digits(second))}"
+        value, _, second = max(others)
+        text += f"; next is {second.name} with {percent_sign(value, _digits(second))}"
+    if best.multi_label:
+        return f"{text}; guessing would get {percent_sign(best.chance.get(key), 0)}."
     return (
         f"{text}; always naming the most common class would get {percent_sign(best.majority, 0)}."
     )
@@ -77,10 +92,11 @@ def _compared(gain: Gain, fused: SystemFigures) -> str:
     value, low, high = gain.gain.value, gain.gain.low, gain.gain.high
     size = decimal(abs(value) * 100, digits)
     if size.strip("0.") == "":
-        text = f"as many as {gain.part} alone"
+        text = f"as {'many' if gain.metric == 'accuracy' else 'much'} as {gain.part} alone"
     else:
         unit = "point" if size == "1" else "points"
-        text = f"{size} {unit} {'more' if value > 0 else 'fewer'} than {gain.part} alone"
+        less = "fewer" if gain.metric == "accuracy" else "less"
+        text = f"{size} {unit} {'more' if value > 0 else less} than {gain.part} alone"
     if fused.evaluation is not None and gain.num_clips < fused.evaluation.num_clips:
         text += f" on the {count(gain.num_clips)} that {gain.part} scored"
     if undefined(low) or undefined(high):
@@ -90,20 +106,36 @@ def _compared(gain: Gain, fused: SystemFigures) -> str:
     return f"{text} ({bounds}{'' if sure else ', so it may be chance'})"
 
 
+def _other_part(gain: Gain, figures: Figures) -> str:
+    """The gain over the part that does better on these very clips, where that is another one: which
+    part is the better one was decided where the fusion was fitted.
+    """
+    others = [other for other in figures.gains if other.system == gain.system]
+    best = max(others, key=lambda other: other.accuracy_part)
+    if best.accuracy_part <= gain.accuracy_part:
+        return ""
+    digits = 0 if best.num_clips < 1000 else 1
+    return (
+        f"; over {best.part}, which does better on these clips, {points(best.gain.value, digits)}"
+    )
+
+
 def _digits(system: SystemFigures) -> int:
     """A tenth of a percent means something from about a thousand clips on."""
     return 0 if system.evaluation is None or system.evaluation.num_clips < 1000 else 1
 
 
-def _correct(data: ReportData, figures: Figures, system: SystemFigures) -> str:
-    """The accuracy in words: 88 % of 24 test clips correctly."""
+def _achieved(data: ReportData, figures: Figures, system: SystemFigures) -> str:
+    """The headline metric in words: classifies 88 % of 24 test clips correctly."""
     number = 0 if system.evaluation is None else system.evaluation.num_clips
-    right = percent_sign(system.accuracy, _digits(system))
-    noun = "clip" if number == 1 else "clips"
+    key, estimate = system.headline
+    value = percent_sign(estimate.value, _digits(system))
     folds = num_folds(data, data.systems[system.index])
-    if folds:
-        return f"{right} of {count(number)} {noun} correctly in {folds}-fold cross-validation"
-    return f"{right} of {count(number)} {figures.eval_split} {noun} correctly"
+    clips = plural(number, "clip" if folds else f"{figures.eval_split} clip")
+    where = f" in {folds}-fold cross-validation" if folds else ""
+    if system.multi_label:
+        return f"reaches {metric_name(key)} {value} on {clips}{where}"
+    return f"classifies {value} of {clips} correctly{where}"
 
 
 def num_folds(data: ReportData, system: SystemScores) -> int:
@@ -121,6 +153,14 @@ def _manifest(data: ReportData) -> str:
     if not clips:
         return "the manifest has no clips"
     return f"the manifest has {plural(clips, 'clip')} of {plural(len(names), 'class')}"
+
+
+def confusion_lead(is_mapped: bool) -> str:
+    """How to read a confusion matrix."""
+    rows = "Rows are the right classes, columns what the system said"
+    if is_mapped:
+        return f"{rows}. Classes that are taken for each other stand side by side."
+    return f"{rows}; the darker a cell, the larger its share. Off the diagonal are mistakes."
 
 
 def confusion_finding(system: SystemFigures) -> str:
