@@ -100,7 +100,7 @@ class Console:
         self._current = event
         self._status = _Status(event.job, data.get("total", 0), data.get("done", 0))
         self._table = _table_of(event)
-        if not data.get("total") or event.job == "fuse":
+        if not data.get("total"):
             return
         self._line(event, _announced(data, self._status.unit))
         if self._out.is_terminal and event.job != "train":

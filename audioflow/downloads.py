@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from fsspec.callbacks import Callback
@@ -30,6 +31,18 @@ _AHEAD = 4
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+@dataclass(frozen=True)
+class LocalFile:
+    """A file to read: a local path with its content, and the url that messages name.
+
+    name: its path below the folder that was listed, where it was found in one.
+    """
+
+    path: str
+    url: str
+    name: str = ""
+
+
 @contextlib.contextmanager
 def local_copy(
     url: str, options: StorageOptions = NO_OPTIONS, retrying: Retrying = MEDIA
@@ -47,6 +60,44 @@ def local_copy(
     with _temporary(suffix) as path:
         _fetch(url, path, options, retrying)
         yield path
+
+
+@contextlib.contextmanager
+def local_file(url: str, options: StorageOptions = NO_OPTIONS) -> Iterator[LocalFile]:
+    """`local_copy` of a file that a person names; raises `InputError` where it cannot be had."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(local_copy(url, options))
+        except MediaError as error:
+            raise InputError(error.reason) from None
+        yield LocalFile(path, masked(url, options.secrets))
+
+
+@contextlib.contextmanager
+def local_files(
+    urls: Sequence[str], options: StorageOptions = NO_OPTIONS
+) -> Iterator[list[LocalFile]]:
+    """`local_file` of many, in their order; those in a store are downloaded side by side."""
+
+    def here(number: int, url: str) -> LocalFile:
+        told = masked(url, options.secrets)
+        try:
+            if is_local(url):
+                return LocalFile(_readable(url), told)
+            path = os.path.join(folder, str(number))
+            _fetch(url, path, options, MEDIA)
+        except MediaError as error:
+            raise InputError(error.reason) from None
+        return LocalFile(path, told)
+
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="audioflow-"))
+        except OSError as error:
+            raise _no_room(error) from error
+        with ThreadPoolExecutor(_AHEAD, "download") as pool:
+            files = list(pool.map(here, range(len(urls)), urls))
+        yield files
 
 
 Copy = Callable[[], AbstractContextManager[str]]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from audioflow.errors import InputError
 from audioflow.tables import embeddings_schema
 
 
@@ -79,6 +80,37 @@ def clips_of(rows: pa.Table, layers: Iterable[str]) -> list[tuple[str, ClipEmbed
         )
         for index, row in enumerate(columns.to_pylist())
     ]
+
+
+def patch_rows(rows: pa.Table, layers: Sequence[str]) -> pa.Table:
+    """The patches of these rows, each as a row of its own, with these layers.
+
+    Raises `InputError` for a clip whose vectors are not as many for each of its patches: they are
+    of the clip as a whole.
+    """
+    starts = rows["patch_start_s"].combine_chunks()
+    counts = np.asarray(starts.value_lengths(), np.int64)
+    of = np.repeat(np.arange(len(counts)), counts)
+    columns = {name: rows[name].take(pa.array(of)) for name in ("clip_id", "variant")}
+    one_each = pa.array(np.arange(len(of) + 1), pa.int32())
+    columns["patch_start_s"] = pa.ListArray.from_arrays(one_each, starts.flatten())
+    for name in layers:
+        layer = layer_rows(rows, name)
+        vectors = np.diff(layer.offsets)
+        uneven = np.flatnonzero(vectors % np.maximum(counts, 1))
+        if uneven.size:
+            place = int(uneven[0])
+            raise InputError(
+                f"clip {layer.clip_ids[place]!r} has {vectors[place]} vectors of the layer "
+                f"{name!r} in {counts[place]} patches, not as many in each: patches cannot be "
+                "scored by themselves (score.patches: false)"
+            )
+        lengths = (vectors // np.maximum(counts, 1))[of]
+        ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        width = layer.vectors.shape[1]
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(layer.vectors.reshape(-1)), width)
+        columns[name] = pa.ListArray.from_arrays(pa.array(ends), flat)
+    return pa.table(columns)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,11 @@ from audioflow.storage import Folder
 
 RECEIPTS = "_shards"
 
+_LARGE = 32 * 2**20
+"""Bytes of a file that Arrow's threads are worth. A process that ends soon after they began may be
+aborted (`terminate called without an active exception`), and those who read many small files have
+threads of their own."""
+
 
 def parquet_bytes(rows: pa.Table) -> bytes:
     """The rows as one Parquet file; equal rows give equal bytes.
@@ -41,7 +46,8 @@ def read_parquet(folder: Folder, name: str, columns: Sequence[str] | None = None
             there = file.schema_arrow.names
             missing = [column for column in columns or () if column not in there]
             if not missing:
-                return file.read(columns=list(columns) if columns is not None else None)
+                wanted = list(columns) if columns is not None else None
+                return file.read(columns=wanted, use_threads=len(data) >= _LARGE)
     except (FileNotFoundError, pa.ArrowException, OSError) as error:
         raise TableError(
             f"{where} {state} ({error}); remove _header.json and {RECEIPTS}/{name}.json of the "

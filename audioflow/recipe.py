@@ -17,8 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from audioflow.errors import shown
-from audioflow.recipe_augment import AugmentSection
+from audioflow.recipe_calibration import Calibration
+from audioflow.recipe_embed import EmbedSection
+from audioflow.recipe_fuse import FuseSection
+from audioflow.recipe_names import folder_names
+from audioflow.recipe_score import ScoreSection
 from audioflow.recipe_sources import MAIN, ExtraSection
 from audioflow.recipe_splits import Split, SplitsSection
 from audioflow.recipe_train import MAX_SEED, TrainSection
@@ -27,12 +30,14 @@ from audioflow.redaction import OPTIONS_KEY, misplaced_masked
 from audioflow.registry import Registry, Settings
 from audioflow.stores import StorageOptions, option_faults
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 JOBS = ("manifest", "embed", "train", "tune", "score", "fuse", "report")
 
 
 class PluginChoice(Settings):
-    """A plug-in by name, with that plug-in's own settings beside the name."""
+    """A plug-in by name, with that plug-in's own settings beside the name.
+
+    name: of the plug-in; where nothing else is set, the name alone will do.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -52,7 +57,12 @@ Choice = Annotated[PluginChoice, BeforeValidator(_by_name)]
 
 
 class RaySection(Settings):
-    """Which Ray: `auto` joins a running one or starts a local one, `local` always starts one."""
+    """Which Ray does the work.
+
+    address: `auto` joins a running one or starts a local one, `local` always starts one; or the
+    address of a running one. num_cpus: cores of a Ray that is started; all that the machine has
+    where it is not given. dashboard: whether one that is started has its dashboard.
+    """
 
     address: str = Field("auto", min_length=1)
     num_cpus: int | None = Field(None, ge=1)
@@ -62,9 +72,11 @@ class RaySection(Settings):
 class ManifestSection(Settings):
     """Where the clips come from; the reader's own settings stand beside these keys.
 
-    extra: further data sets by name, for training unless they say otherwise. merge: label -> the
-    class that it becomes; the column `fine_labels` keeps what it was, and heads may be trained on
-    that (`train.fine`).
+    reader: what reads the data set. splits: how clips are divided. group_by: what must not straddle
+    splits: `recording`, a column of the list, or `regex:` and a pattern, whose first group or whole
+    match in a clip's id names the group. seed: another one divides otherwise. extra: further data
+    sets by name, for training unless they say otherwise. merge: label -> the class that it becomes;
+    the column `fine_labels` keeps what it was, and heads may be trained on that (`train.fine`).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -81,7 +93,7 @@ class ManifestSection(Settings):
     def _sources(cls, value: dict[str, Any]) -> dict[str, Any]:
         if MAIN in value:
             raise ValueError(f"{MAIN!r} is the name of the section's own data set; choose another")
-        return _names(value)
+        return folder_names(value)
 
     @field_validator("group_by")
     @classmethod
@@ -101,85 +113,11 @@ class ManifestSection(Settings):
         return dict(self.__pydantic_extra__ or {})
 
 
-class BackboneChoice(Settings):
-    """One embeddings table: `name` is the backbone, by default the key of this entry."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str | None = None
-    actors: int | None = Field(None, ge=1)
-    num_gpus: float = Field(0.0, ge=0)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The backbone's own settings as given."""
-        return dict(self.__pydantic_extra__ or {})
-
-
-def _names(value: dict[str, Any]) -> dict[str, Any]:
-    wrong = [name for name in value if not NAME.fullmatch(name)]
-    if wrong:
-        raise ValueError(
-            f"{', '.join(map(shown, wrong))} cannot be a name; allowed: at most 100 letters, "
-            "digits, '_' and '-', a letter or digit first (it becomes a folder)"
-        )
-    return value
-
-
-class ImportChoice(Settings):
-    """One embeddings table of vectors that other programs computed.
-
-    name: the importer, by default the key of this entry; its own settings stand beside it.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The importer's own settings as given."""
-        return dict(self.__pydantic_extra__ or {})
-
-
-class EmbedSection(Settings):
-    """Media to embeddings; `imports` are tables that need no media."""
-
-    backbones: dict[str, BackboneChoice] = Field(default_factory=dict)
-    imports: dict[str, ImportChoice] = Field(default_factory=dict)
-    clips_per_shard: int = Field(48, ge=1, le=4096)
-    decode_cpus: float = Field(1.0, gt=0)
-    decoder: str = "pyav"
-    decode_timeout_s: float = Field(60.0, gt=0)
-    decode_memory_gb: float = Field(4.0, ge=0.5)
-    sound_track: int | None = Field(None, ge=0)
-    video_track: int | None = Field(None, ge=0)
-    max_duration_s: float = Field(14_400.0, gt=0)
-    min_coverage: float = Field(0.9, ge=0, le=1)
-    max_failed_share: float = Field(0.05, ge=0, le=1)
-    give_up_after: int = Field(32, ge=1)
-    stall_timeout_s: float = Field(600.0, gt=0)
-    augment: AugmentSection | None = None
-
-    @field_validator("backbones", "imports")
-    @classmethod
-    def _folders(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _names(value)
-
-    @model_validator(mode="after")
-    def _some(self) -> "EmbedSection":
-        if not self.tables:
-            raise ValueError("makes no table; give it an entry in backbones or in imports")
-        return self
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The names of all tables."""
-        return (*self.backbones, *self.imports)
-
-
 class PoolingChoice(PluginChoice):
-    """A pooling by name, and what it is used on: embeddings, logits or scores."""
+    """A pooling by name, with its own settings beside these keys.
+
+    on: what is pooled, by default what suits pooling and head.
+    """
 
     on: Literal["embeddings", "logits", "scores"] | None = None
 
@@ -187,9 +125,11 @@ class PoolingChoice(PluginChoice):
 class SystemSection(Settings):
     """One system: a backbone's table (and layers), a pooling, and the head trained on it.
 
-    layers: for heads that read several. pooling: by default what suits the head: the mean of
-    embeddings for one that takes vectors, of logits for one that takes pictures; none for one that
-    pools by itself.
+    backbone: its table, an entry of `embed.backbones` or `embed.imports`. layer: of that table; not
+    needed where it has one. layers: for heads that read several. pooling: by default what suits the
+    head, the mean of embeddings for one that takes vectors, of logits for one that takes pictures,
+    and none for one that pools by itself. head: what is trained. train: how. calibration: what is done
+    with the scores of the trained head.
     """
 
     backbone: str
@@ -198,6 +138,7 @@ class SystemSection(Settings):
     pooling: Annotated[PoolingChoice, BeforeValidator(_by_name)] | None = None
     head: Choice
     train: TrainSection = TrainSection()
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "SystemSection":
@@ -205,35 +146,44 @@ class SystemSection(Settings):
             raise ValueError(f"layer ({self.layer!r}) cannot stand beside layers")
         return self
 
-
-class ScoreSection(Settings):
-    """Which splits are scored. Cross-validated clips are all scored, out of fold, as `test`."""
-
-    splits: list[Split] = Field(default=["val", "test"], min_length=1)
-
-
-class FuseSection(Settings):
-    """One fused system; the rule's own settings stand beside these keys."""
-
-    model_config = ConfigDict(extra="allow")
-
-    systems: list[str] = Field(min_length=2)
-    rule: str = "weighted"
-    fit_split: Literal["train", "val"] = "val"
-    """Never `test`: what is reported on a clip must not have been fitted on it."""
+    @property
+    def calibrated(self) -> bool:
+        """Whether anything is fitted to the scores of the trained head."""
+        wanted = self.calibration
+        return wanted is not None and (wanted.method != "none" or wanted.thresholds is not None)
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The rule's own settings as given."""
-        return dict(self.__pydantic_extra__ or {})
+    def of_head(self) -> dict[str, Any]:
+        """What its head is made by: all but what is done with its scores afterwards."""
+        return self.model_dump(mode="json", exclude={"calibration"})
+
+
+class ChecksSection(Settings):
+    """What the report looks for in the data.
+
+    leaks: recordings on two sides of a split. duplicates: the embeddings table by which
+    near-duplicates are found among them; `auto` takes one of sound, `off` none. labels: probable
+    label errors.
+    """
+
+    leaks: bool = True
+    duplicates: str = "auto"
+    labels: bool = True
 
 
 class ReportSection(Settings):
-    """What the report shows."""
+    """What the report shows.
+
+    title: of the page. split: the clips that are judged. num_bootstrap: draws of every interval; 0
+    for no intervals. players: how many of the listed clips of each system are in the page, with
+    their sound and a frame.
+    """
 
     title: str | None = None
     split: Split = "test"
     num_bootstrap: int = Field(1000, ge=0, le=100_000)
+    players: int = Field(12, ge=0, le=200)
+    checks: ChecksSection = ChecksSection()
 
 
 def _storage(value: Any) -> StorageOptions:
@@ -244,7 +194,14 @@ def _storage(value: Any) -> StorageOptions:
 
 
 class Recipe(Settings):
-    """One experiment, top to bottom as the flow goes."""
+    """One experiment, top to bottom as the flow goes.
+
+    run_dir: folder or url that everything is written under. ray: which Ray does the work.
+    storage_options: options of fsspec for urls, of which those under a key such as `"s3://bucket/"`
+    are for urls that begin so; they are written nowhere. manifest: the clips. embed: media to
+    embeddings. systems: what is trained, by name. tune: searches, by name. tracking: who is told of
+    training. score: what is scored. fuse: fused systems, by name. report: the page.
+    """
 
     run_dir: str = Field(min_length=1)
     ray: RaySection = RaySection()
@@ -281,7 +238,7 @@ class Recipe(Settings):
     @field_validator("systems", "tune", "fuse")
     @classmethod
     def _folders(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _names(value)
+        return folder_names(value)
 
     @property
     def trained(self) -> dict[str, SystemSection]:
@@ -290,11 +247,26 @@ class Recipe(Settings):
         return self.systems | found
 
     @property
+    def scored(self) -> tuple[str, ...]:
+        """The names of all score tables but the fused ones."""
+        more = (*self.score.heads, *self.score.imports) if self.score else ()
+        return (*self.trained, *more)
+
+    @property
+    def embeds(self) -> bool:
+        """Whether embeddings are needed: not where clips are only scored, straight from media."""
+        if self.embed is None:
+            return False
+        from_media = self.score is not None and self.score.source == "media"
+        qualities = [one.quality for one in self.fuse.values() if one.quality is not None]
+        return bool(self.systems or self.embed.imports or qualities) or not from_media
+
+    @property
     def sections(self) -> tuple[str, ...]:
         """The jobs this recipe has a section for, in the order of the flow."""
         has = {
             "manifest": True,
-            "embed": self.embed is not None,
+            "embed": self.embeds,
             "train": bool(self.systems),
             "tune": bool(self.tune),
             "score": self.score is not None,
@@ -315,3 +287,4 @@ class Plugins:
     heads: Registry
     rules: Registry
     importers: Registry
+    score_importers: Registry

@@ -5,12 +5,14 @@ clip: first whether it happens at all (`probability`), then its strength, evenly
 ends of a range (cut-offs of filters evenly in octaves).
 """
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from audioflow.errors import shown
+from audioflow.recipe_splits import Split
 from audioflow.registry import Settings
 
 Range = tuple[float, float]
@@ -35,22 +37,29 @@ def _told(ends: Range) -> str:
     return f"[{ends[0]:g}, {ends[1]:g}]"
 
 
-def _within(least: float, most: float) -> AfterValidator:
+@dataclass(frozen=True)
+class Within:
     """Refuses a range that reaches beyond these ends, or whose own ends are the wrong way round."""
 
-    def checked(value: Range) -> Range:
+    least: float
+    most: float
+
+    def __call__(self, value: Range) -> Range:
         low, high = value
         if low > high:
             raise ValueError(
                 f"{_told(value)} begins above its end; allowed: {_told((high, low))}, low end first"
             )
-        if low < least or high > most:
+        if low < self.least or high > self.most:
             raise ValueError(
-                f"{_told(value)} is out of range; allowed: two numbers from {least:g} to {most:g}"
+                f"{_told(value)} is out of range; allowed: two numbers from {self.least:g} to "
+                f"{self.most:g}"
             )
         return value
 
-    return AfterValidator(checked)
+
+def _within(least: float, most: float) -> AfterValidator:
+    return AfterValidator(Within(least, most))
 
 
 CutOff = Annotated[Range, Listed, _within(10, 48_000)]
@@ -86,7 +95,7 @@ class ShiftSection(EffectSection):
     """The waveform moved in place: later (more than 0) or earlier (less than 0).
 
     shift_s: by how much. What leaves at one end is lost and zeros enter at the other, at most over
-    half of the clip; with `wrap` what leaves enters again.
+    half of the clip. wrap: what leaves enters again at the other end.
     """
 
     shift_s: Annotated[Range, Listed, _within(-600, 600)] = (-0.5, 0.5)
@@ -200,15 +209,18 @@ EFFECTS = (
 
 
 class AugmentSection(Settings):
-    """How altered copies of the training clips are made.
+    """How altered copies of clips are made, by default of those that heads learn from.
 
-    variants: copies of each training clip, beside the clip as recorded; 0 for none.
+    variants: copies of each clip, beside the clip as recorded; 0 for none. splits: which clips have
+    copies, those in folds counting as `train`: only `train` learns from them, of others they are
+    for `score.variants: mean`.
     seed: another one gives other copies.
     offsets_s: copy k is the clip from the k-th of these seconds on, as well as what else is set; at
     least half of a clip stays.
     """
 
     variants: int = Field(0, ge=0, le=10_000)
+    splits: Annotated[tuple[Split, ...], Listed, _each_once(1)] = ("train",)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     offsets_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Listed] = ()
     crop: CropSection | None = None

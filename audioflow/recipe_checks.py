@@ -5,30 +5,29 @@ They look at the values as written, so that they find their faults beside those 
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from audioflow.errors import Fault
 from audioflow.recipe import (
     JOBS,
-    FuseSection,
     ManifestSection,
     Plugins,
     ReportSection,
     ScoreSection,
 )
+from audioflow.recipe_fuse_checks import fusion_faults
+from audioflow.recipe_score_checks import fuse_needs, score_faults, score_needs
 from audioflow.recipe_searches import misfit_faults, tune_faults
 from audioflow.recipe_splits import SPLITS, SplitsSection
 from audioflow.recipe_uses import (
-    Use,
     Values,
     items,
     layer_faults,
     mapping,
     part_class,
     plugin_uses,
-    rule_use,
 )
 from audioflow.redaction import OPTIONS_KEY, has_password
 from audioflow.registry import nearest
@@ -39,11 +38,11 @@ _NEEDS = {
     "embed": ("embed",),
     "train": ("embed", "systems"),
     "tune": ("embed", "systems", "tune"),
-    "score": ("embed", "systems", "score"),
-    "fuse": ("systems", "fuse"),
+    "score": ("score",),
+    "fuse": ("fuse",),
     "report": ("report",),
 }
-"""The sections that a job reads, its own last."""
+"""The sections that a job reads, its own last; those of score and fuse depend on the recipe."""
 
 
 def all_faults(data: Values, plugins: Plugins, job: str) -> list[Fault]:
@@ -53,8 +52,9 @@ def all_faults(data: Values, plugins: Plugins, job: str) -> list[Fault]:
         faults += use.faults()
     faults += _extra_faults(data) + _import_faults(data)
     faults += _backbone_faults(data, plugins) + misfit_faults(data, plugins)
-    faults += tune_faults(data, plugins) + _fusion_faults(data, plugins)
-    faults += _storage_faults(data) + _password_faults(data)
+    faults += tune_faults(data, plugins) + fusion_faults(data, plugins, _scored(data))
+    faults += score_faults(data) + _storage_faults(data) + _password_faults(data)
+    faults += _duplicates_faults(data)
     return faults + _split_faults(data, plugins) + _section_faults(data, job)
 
 
@@ -100,52 +100,22 @@ def _backbone_faults(data: Values, plugins: Plugins) -> list[Fault]:
     return faults
 
 
+def _duplicates_faults(data: Values) -> list[Fault]:
+    """A table for near-duplicates that the recipe does not make."""
+    table = mapping(data, "report", "checks").get("duplicates")
+    names = [name for kind in ("backbones", "imports") for name in mapping(data, "embed", kind)]
+    allowed = ["auto", "off", *names]
+    if not isinstance(table, str) or table in allowed:
+        return []
+    problem = f"{table!r} is no embeddings table of this recipe"
+    hint = nearest(table, allowed)
+    return [Fault("report.checks.duplicates", problem, table, ", ".join(allowed), hint)]
+
+
 def _selects(system: str, values: Values, plugins: Plugins) -> bool:
     """Whether a system needs `val` clips to be selected on."""
     head = part_class(system, "head", values, plugins)
     return mapping(values, "train").get("select") != "last" and not hasattr(head, "estimator")
-
-
-def _fusion_faults(data: Values, plugins: Plugins) -> list[Fault]:
-    faults = []
-    known = [*mapping(data, "systems"), *mapping(data, "tune")]
-    for name, fused in items(data, "fuse"):
-        key = f"fuse.{name}.systems"
-        if name in known:
-            problem = f"there is a system {name!r} already; give the fused one another name"
-            faults.append(Fault(f"fuse.{name}", problem, name))
-        parts = fused.get("systems")
-        parts = [part for part in parts if isinstance(part, str)] if isinstance(parts, list) else []
-        for part in dict.fromkeys(parts):
-            if part not in known:
-                problem = f"{part!r} is not a system above this one"
-                hint = nearest(part, known)
-                faults.append(Fault(key, problem, part, ", ".join(known) or "(none)", hint))
-            elif parts.count(part) > 1:
-                faults.append(Fault(key, f"names {part!r} {parts.count(part)} times", part))
-        faults += _fit_faults(data, name, fused, rule_use(name, fused, plugins))
-        known += [name] if name not in known else []
-    return faults
-
-
-def _fit_faults(data: Values, name: str, fused: Values, use: Use) -> list[Fault]:
-    """A rule that is fitted on clips which are not scored."""
-    split = fused.get("fit_split", FuseSection.model_fields["fit_split"].default)
-    scored = _scored(data)
-    if split not in get_args(FuseSection.model_fields["fit_split"].annotation) or scored is None:
-        return []
-    rule = use.build() if split not in scored else None
-    if rule is None or not rule.needs_fit:
-        return []
-    key = f"fuse.{name}.fit_split"
-    if mapping(data, "manifest", "splits").get("folds") is not None:
-        problem = (
-            f"{split!r} has no scores: with manifest.splits.folds every clip is scored as test"
-        )
-        return [Fault(key, problem, split, "a rule that is not fitted, with fixed weights")]
-    usable = ", ".join(name for name in scored if name != "test")
-    problem = f"{split!r} has no scores: see score.splits and manifest.splits"
-    return [Fault(key, problem, split, usable)]
 
 
 def _split_faults(data: Values, plugins: Plugins) -> list[Fault]:
@@ -160,6 +130,17 @@ def _split_faults(data: Values, plugins: Plugins) -> list[Fault]:
                 use = "learn from" if split == "train" else "be selected on"
                 problem = f"gives no clips to {split!r}, and heads need some to {use}"
                 faults.append(Fault("manifest.splits", problem, split))
+    if splits is not None and splits.folds is None and "val" not in _filled(data, splits):
+        faults += [
+            Fault(
+                f"systems.{name}.calibration",
+                "is fitted on clips of 'val', and manifest.splits gives none",
+                system["calibration"],
+                "no calibration, or a share of the clips for val",
+            )
+            for name, system in items(data, "systems")
+            if system.get("calibration") not in (None, "none")
+        ]
     report = data.get("report")
     if isinstance(report, dict) and scored is not None and "score" in data:
         split = report.get("split", ReportSection().split)
@@ -203,7 +184,8 @@ def _section_faults(data: Values, job: str) -> list[Fault]:
     """Sections that are not there; `systems`, `tune` and `fuse` without an entry count as such."""
     named = ("systems", "tune", "fuse")
     there = {key for key, value in data.items() if value != {} or key not in named}
-    needs = _NEEDS | ({"fuse": (*_NEEDS["fuse"], "score")} if job == "run" else {})
+    needs = _NEEDS | {"score": score_needs(data), "fuse": fuse_needs(data)}
+    needs |= {"fuse": (*needs["fuse"], "score")} if job == "run" else {}
     jobs = [job] if job != "run" else [each for each in JOBS if _NEEDS[each][-1] in there]
     faults = {
         section: Fault(section, f"is missing; the job {each} needs this section")

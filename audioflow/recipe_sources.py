@@ -12,7 +12,10 @@ MAIN = "main"
 
 
 class ClassFilter(Settings):
-    """Which classes of a data set are taken, by their names there: all but `drop`, or `keep`."""
+    """Which classes of a data set are taken, by their names there; one of the two is given.
+
+    keep: these alone. drop: all but these.
+    """
 
     keep: list[str] | None = Field(None, min_length=1)
     drop: list[str] | None = Field(None, min_length=1)
@@ -37,9 +40,10 @@ class ClassFilter(Settings):
 class ExtraSection(Settings):
     """One further data set; its reader's own settings stand beside these keys.
 
-    rename: its name of a class -> ours; `classes` goes by the names before. limit: at most so many
-    of its clips, drawn by `manifest.seed`. new_classes: it may bring classes that the main data set
-    has not.
+    reader: what reads it. classes: which of its classes are taken. rename: its name of a class ->
+    ours; `classes` goes by the names before. new_classes: it may bring classes that the main data
+    set has not. limit: at most so many of its clips, drawn by `manifest.seed`. split: where its
+    clips go.
     """
 
     model_config = ConfigDict(extra="allow")

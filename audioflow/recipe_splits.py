@@ -17,8 +17,10 @@ Split = Literal["train", "val", "test"]
 class SplitsSection(Settings):
     """How clips are divided: by fractions, by a published column, or into folds.
 
-    Beside folds, `test` may be a share of the clips (or, of a column of folds, a list of its
-    values) that is in none of them.
+    train, val and test: shares of the clips that add up to 1; beside `column`, lists of its values.
+    Beside `folds`, `test` may be a share of the clips (or, of a column of folds, a list of its
+    values) that is in none of them. column: published splits, a column of the list. folds: how
+    many, 3 or more; or a column with published ones.
     """
 
     train: Any = None

@@ -31,10 +31,12 @@ Milestones = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(
 class ScheduleSection(Settings):
     """How the learning rate changes from epoch to epoch.
 
-    plateau: times `factor` after `patience` epochs in which what `select` names (the loss, for
-    `last`) was not better. step: times `factor` after every `every` epochs, or after those in
-    `milestones`. cosine: down towards `min_lr` over all epochs. warmup_epochs: it rises to that of
-    the first epoch over so many, batch by batch.
+    name: `plateau` is times `factor` after `patience` epochs in which what `select` names (the
+    loss, for `last`) was not better; `step` is times `factor` after every `every` epochs, or after
+    those in `milestones`; `cosine` goes down towards `min_lr` over all epochs. warmup_epochs: it
+    rises to that of the first epoch over so many, batch by batch. factor: of `plateau` and `step`.
+    patience: epochs of `plateau` without a better one. every: so many epochs of `step`. milestones:
+    epochs after which `step` acts. min_lr: least rate of `plateau` and `cosine`.
     """
 
     name: Literal["constant", "plateau", "step", "cosine"] = "constant"
@@ -60,9 +62,10 @@ class ScheduleSection(Settings):
 
 
 class SpecAugmentSection(Settings):
-    """Stripes of training pictures set to their mean: so many, each up to this share of the side.
+    """Stripes of training pictures set to their mean (Park et al., SpecAugment, Interspeech 2019).
 
-    Park et al., SpecAugment, Interspeech 2019.
+    time_masks, mel_masks: how many stripes of frames and of bands. time_share, mel_share: the most
+    that one covers of its side.
     """
 
     time_masks: int = Field(2, ge=0, le=100)
@@ -80,13 +83,24 @@ class TrainSection(Settings):
 
     unit: what an example is: a clip, or every patch by itself with its clip's label. task: `auto`
     is `multi` (a score of its own for every class) where a clip has several labels or none. fine:
-    train on the labels as they were before `manifest.merge`. select: what the best epoch is best
-    in, on `val`; `last` keeps the last one, and then no fold is held out to select on. patience:
-    epochs without a better one after which training ends. sampling: `balanced` draws clips so that
-    all classes come equally often. mixup: alpha of its beta distribution. temperature: what logits
-    are divided by before softmax: a number, or fitted on `val`. ingest: whether embeddings are kept
-    in memory or stream from their shards in every epoch; `auto` streams what is larger than
-    memory_gb.
+    train on the labels as they were before `manifest.merge`. drop_sources: data sets that are left
+    out, `main` or names in `manifest.extra`.
+    epochs: passes over the train clips, at most. batch_size: examples of a step. optimizer: what
+    makes the steps. lr: the learning rate. momentum: of `sgd`. weight_decay: of the optimizer.
+    schedule: how the rate changes. clip_norm: a longer gradient is shortened to this.
+    loss: of an example. focal_gamma: of `focal` (Lin et al. 2017); 0 is cross entropy.
+    label_smoothing: share of a label that is spread over all classes. class_weights: `balanced`
+    weighs the loss of a class by one over its share. sampling: `balanced` draws clips so that all
+    classes come equally often. mixup: alpha of its beta distribution; 0 for none. spec_augment:
+    stripes of pictures are masked.
+    select: what the best epoch is best in, on `val`; `last` keeps the last one, and then no fold is
+    held out to select on. patience: epochs without a better one after which training ends.
+    temperature: what logits are divided by before softmax: a number, or fitted on `val`. normalise:
+    inputs to mean 0 and deviation 1 over the train clips; by default as is usual for the head.
+    precision: of the network in training. workers: so many train one head together, with the
+    gradients of one. cpus_per_worker, gpus_per_worker: what each is given. ingest: whether
+    embeddings are kept in memory or stream from their shards in every epoch; `auto` streams what is
+    larger than memory_gb. memory_gb: most that is kept in memory. seed: of weights and order.
     """
 
     unit: Literal["clip", "patch"] = "clip"

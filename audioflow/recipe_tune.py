@@ -14,14 +14,16 @@ TUNED = ("head", "pooling", "train", "layer", "layers")
 class TuneSection(Settings):
     """A search over the settings of a system; its best head is a system of this entry's name.
 
-    space: key of the system (`train.lr`, `head.hidden`) -> what it may be. search: how trials are
-    proposed; the first is the system as written, but for a grid. stop_early: end poor trials after
+    system: the one that is varied. space: key of the system (`train.lr`, `head.hidden`) -> what it
+    may be. search: how trials are proposed; the first is the system as written, but for a grid.
+    trials: how many, at most. stop_early: end poor trials after
     `grace_epochs`, and after each further `stop_factor` times as many the poorer ones again (ASHA).
+    grace_epochs: every trial has so many. stop_factor: one of so many goes on.
     inner_folds: with folds, how many of the others each setting is judged on; the fold that a head
     is tested on has no part in what is chosen for it from a random search or a grid (what optuna
     proposes, and what stop_early ends, looks at the mean over all folds). max_concurrent: trials at
     once, as many as the cluster has room for where it is not given. stacked: whether small heads of
-    equal shapes are trained together as one.
+    equal shapes are trained together as one. seed: of what is proposed.
     """
 
     system: str

@@ -11,14 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from audioflow.errors import AudioflowError, Fault
-from audioflow.recipe import (
-    BackboneChoice,
-    FuseSection,
-    ImportChoice,
-    ManifestSection,
-    Plugins,
-)
+from audioflow.recipe import FuseSection, ManifestSection, Plugins
+from audioflow.recipe_embed import BackboneChoice
 from audioflow.recipe_faults import faults_of
+from audioflow.recipe_score import ImportChoice
 from audioflow.recipe_sources import ExtraSection
 from audioflow.redaction import misplaced_masked
 from audioflow.registry import Registry, UnknownPlugin, nearest
@@ -88,8 +84,19 @@ def plugin_uses(data: Values, plugins: Plugins) -> Iterator[Use]:
     for system, values in items(data, "systems"):
         for part in ("pooling", "head"):
             yield part_use(system, part, values.get(part), plugins)
+    for name, values in items(data, "score", "imports"):
+        yield _scores_use(name, values, plugins)
     for name, values in items(data, "fuse"):
         yield rule_use(name, values, plugins)
+
+
+def _scores_use(table: str, choice: Values, plugins: Plugins) -> Use:
+    """An entry of `score.imports`."""
+    name = choice.get("name")
+    key, own = ("score", "imports", table), tuple(ImportChoice.model_fields)
+    if name is None:
+        return Use(key, plugins.score_importers, choice, table, "", own)
+    return Use(key, plugins.score_importers, choice, name, "name", own)
 
 
 def _extra_use(source: str, values: Values, plugins: Plugins) -> Use:

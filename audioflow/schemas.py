@@ -1,6 +1,6 @@
 """The columns of every table, as plain Arrow types that any reader of Parquet knows."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 
@@ -63,16 +63,33 @@ def embeddings_schema(layers: Mapping[str, int]) -> pa.Schema:
     return pa.schema(columns)
 
 
-def scores_schema(num_classes: int, *, fused: bool = False) -> pa.Schema:
-    """Schema of a score table; `scores` follows the class order of the header."""
+MORE_SCORES = ("above_threshold", "raw_scores", "patch_start_s", "patch_scores")
+"""Columns that a score table may have beside its own, in this order."""
+
+
+def scores_schema(
+    num_classes: int, *, fused: bool = False, more: Collection[str] = ()
+) -> pa.Schema:
+    """Schema of a score table; `scores` follows the class order of the header.
+
+    more: which of `MORE_SCORES` it has: the classes whose score reaches their threshold, the scores
+    before calibration, the scores of every patch by itself and where patches start.
+    """
+    row = pa.list_(pa.float32(), num_classes)
     columns = [
         pa.field("clip_id", pa.string(), nullable=False),
         pa.field("labels", pa.list_(pa.string()), nullable=False),
         pa.field("split", pa.string(), nullable=False),
-        pa.field("scores", pa.list_(pa.float32(), num_classes), nullable=False),
+        pa.field("scores", row, nullable=False),
         pa.field("predicted", pa.string(), nullable=False),
         pa.field("score", pa.float32(), nullable=False),
     ]
     if fused:
         columns.append(pa.field("available", pa.list_(pa.string()), nullable=False))
+    types = (pa.list_(pa.string()), row, pa.list_(pa.float64()), pa.list_(row))
+    columns += [
+        pa.field(name, kind, nullable=False)
+        for name, kind in zip(MORE_SCORES, types, strict=True)
+        if name in more
+    ]
     return pa.schema(columns)

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from audioflow.hashes import HASH_BITS, clip_hash
 from audioflow.tables import fingerprint
 
 BYTES_PER_SHARD = 64 * 2**20
 """Media in a shard, unless one recording is larger: else a shard of long recordings would keep one
 worker busy for an hour, and the others would wait."""
 
-_HASH_BITS = 64
+_ROWS_AT_ONCE = 65_536
+"""As Python's objects rows take ten times the memory."""
 _KEYED = ("clip_id", "start_s", "duration_s", "size_bytes", "version")
 _RETRIED = "-r"
 
@@ -77,6 +80,12 @@ def retry_number(name: str) -> int:
     return int(name.partition(_RETRIED)[2] or 0)
 
 
+def may_hold(name: str, clip_id: str) -> bool:
+    """Whether a recording whose first clip has this id lies in the part of the shard `name`."""
+    part = name.partition("-")[0]
+    return part == "all" or f"{clip_hash(clip_id):0{HASH_BITS}b}".startswith(part)
+
+
 def plan_shards(
     manifest: pa.Table, clips_per_shard: int, augmented: Sequence[bool] | None = None
 ) -> list[Shard]:
@@ -89,16 +98,15 @@ def plan_shards(
     if not manifest.num_rows:
         return []
     keys = _clip_keys(manifest, augmented)
-    recordings, hashes = _recordings(manifest)
-    clips = np.array([len(rows) for rows in recordings])
-    known = manifest["size_bytes"].to_pylist()
-    size_bytes = np.array([known[rows[0]] or 0 for rows in recordings])
-    bounds = [(clips, clips_per_shard), (size_bytes, BYTES_PER_SHARD)]
+    recordings = _recordings(manifest)
+    known = pc.fill_null(manifest["size_bytes"], 0).to_numpy()
+    size_bytes = known[recordings.rows[recordings.offsets[:-1]]]
+    bounds = [(np.diff(recordings.offsets), clips_per_shard), (size_bytes, BYTES_PER_SHARD)]
     shards = []
-    for low, high, part in _parts(hashes, bounds):
-        indices = np.concatenate([recordings[place] for place in range(low, high)])
+    for low, high, part in _parts(recordings.hashes, bounds):
+        indices = recordings.rows[recordings.offsets[low] : recordings.offsets[high]]
         chosen = tuple(keys[index] for index in indices)
-        shards.append(Shard(part, chosen, indices.astype(np.int64), manifest))
+        shards.append(Shard(part, chosen, indices, manifest))
     return shards
 
 
@@ -122,32 +130,45 @@ def gathered(shards: Sequence[Shard], most: int) -> Iterator[tuple[Shard, list[S
 
 
 def _clip_keys(manifest: pa.Table, augmented: Sequence[bool] | None) -> list[str]:
-    columns = [manifest[name].to_pylist() for name in _KEYED]
     flags = augmented if augmented is not None else [False] * manifest.num_rows
-    return [
-        hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        for values in zip(*columns, flags, strict=True)
-    ]
+    found: list[str] = []
+    for batch in manifest.select(_KEYED).to_batches(max_chunksize=_ROWS_AT_ONCE):
+        columns = [column.to_pylist() for column in batch.columns]
+        mine = flags[len(found) : len(found) + batch.num_rows]
+        found += [_key(values) for values in zip(*columns, mine, strict=True)]
+    return found
 
 
-def _recordings(manifest: pa.Table) -> tuple[list[list[int]], NDArray[np.uint64]]:
-    """Rows of the manifest by recording, and a hash of each; in the order of the hashes.
+def _key(values: tuple[object, ...]) -> str:
+    text = repr(values).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
-    The hash is that of its first clip's id: a uri changes when a data set moves.
+
+@dataclass(frozen=True)
+class _Recordings:
+    """R recordings in the order of their hashes.
+
+    hashes: uint64 (R,), of the id of each one's first clip: a uri changes when a data set moves.
+    rows: rows of the manifest, recording by recording. offsets: (R + 1,), where in them one begins.
     """
-    found: dict[str, list[int]] = {}
-    for row, uri in enumerate(manifest["uri"].to_pylist()):
-        found.setdefault(uri, []).append(row)
-    ids = manifest["clip_id"].to_pylist()
-    hashes = np.array([_hash(ids[rows[0]]) for rows in found.values()], np.uint64)
+
+    hashes: NDArray[np.uint64]
+    rows: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+
+def _recordings(manifest: pa.Table) -> _Recordings:
+    chunks = manifest["uri"].dictionary_encode().chunks  # numbered as they come
+    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in chunks]).astype(np.int64)
+    _, first = np.unique(numbers, return_index=True)
+    ids = manifest["clip_id"].take(pa.array(first))
+    hashes = np.array([clip_hash(clip_id.as_py()) for clip_id in ids], np.uint64)
     order = np.argsort(hashes, kind="stable")
-    recordings = list(found.values())
-    return [recordings[place] for place in order], hashes[order]
-
-
-def _hash(clip_id: str) -> int:
-    digest = hashlib.blake2b(clip_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    counts = np.bincount(numbers)[order]
+    rows = np.argsort(places[numbers], kind="stable")
+    return _Recordings(hashes[order], rows, np.concatenate([[0], np.cumsum(counts)]))
 
 
 def _parts(
@@ -164,9 +185,9 @@ def _parts(
         if low == high:
             continue
         fits = all(summed[high] - summed[low] <= most for summed, most in sums)
-        if fits or high - low == 1 or len(part) == _HASH_BITS:
+        if fits or high - low == 1 or len(part) == HASH_BITS:
             yield low, high, part
             continue
-        middle = int(part + "1", 2) << (_HASH_BITS - len(part) - 1)
+        middle = int(part + "1", 2) << (HASH_BITS - len(part) - 1)
         split = low + int(np.searchsorted(hashes[low:high], np.uint64(middle), side="left"))
         todo += [(split, high, part + "1"), (low, split, part + "0")]

@@ -88,9 +88,12 @@ class Folder:
 
         return self._access(url, "read", InputError, look)
 
-    def read(self, name: str) -> bytes:
-        """The bytes of the file `name`; raises `FileNotFoundError` where there is none."""
-        found = self._access(self.file(name), "read", InputError, lambda: self._read(name))
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes of the file `name`, or those from `start` to `end`; raises `FileNotFoundError`
+        where there is none."""
+        found = self._access(
+            self.file(name), "read", InputError, lambda: self._read(name, start, end)
+        )
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "No such file", masked(self.file(name)))
         return found
@@ -185,13 +188,15 @@ class Folder:
             if entry["type"] == "file" and entry["name"].strip("/") + "/" != inside
         ]
 
-    def _read(self, name: str) -> bytes | None:
+    def _read(self, name: str, start: int, end: int | None) -> bytes | None:
         url = self.file(name)
         try:
             if is_local(url):
-                return Path(local_path(url)).read_bytes()
+                with Path(local_path(url)).open("rb") as stream:
+                    stream.seek(start)
+                    return stream.read(-1 if end is None else end - start)
             fs, path = filesystem(url, self.options)
-            return bytes(fs.cat_file(path))
+            return bytes(fs.cat_file(path, start=start or None, end=end))
         except FileNotFoundError as error:
             return _unless_absent(error, None)
 

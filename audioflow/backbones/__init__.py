@@ -19,6 +19,7 @@ BACKBONES = Registry(
         "onnx": "audioflow.backbones.onnx:ONNX",
         "openl3": "audioflow.backbones.openl3:OpenL3",
         "panns_cnn14": "audioflow.backbones.panns_cnn14:PannsCnn14",
+        "quality": "audioflow.backbones.quality:Quality",
         "r2plus1d_18": "audioflow.backbones.torchvision_video:R2Plus1D",
         "resnet18": "audioflow.backbones.torchvision_image:ResNet18",
         "resnet50": "audioflow.backbones.torchvision_image:ResNet50",

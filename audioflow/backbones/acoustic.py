@@ -9,6 +9,7 @@ definitions (Peeters 2004; contrast after Jiang et al. 2002); frequencies are in
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +38,16 @@ ROLL_OFF = 0.85
 TINY = 1e-10
 
 
+def _column_names() -> tuple[str, ...]:
+    mfcc = [f"MFCC {number}" for number in range(NUM_MFCC)]
+    chroma = [f"chroma {name}" for name in "C C# D D# E F F# G G# A A# B".split()]
+    shape = ["centroid (octaves)", "bandwidth (kHz)", "roll-off (octaves)"]
+    bands = [f"contrast {low:g} to {high:g} Hz (dB)" for low, high in pairwise(CONTRAST_EDGES_HZ)]
+    frames = [*mfcc, *chroma, *shape, *bands, "level (dB)", "zero crossings"]
+    names = [f"mean of {name}" for name in frames] + [f"spread of {name}" for name in frames]
+    return (*names, *(f"change of {name}" for name in mfcc))
+
+
 class AcousticSettings(Settings):
     """patch_s, hop_s: length and distance of patches in seconds; short: rule for shorter clips.
 
@@ -56,6 +67,8 @@ class Acoustic:
     revision = 1
     patches_on_cpu = 8
     known = ()
+    COLUMN_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {"embedding": _column_names()}
+    QUALITY = ("mean of level (dB)", "spread of level (dB)")
 
     def __init__(self, settings: AcousticSettings) -> None:
         lengths = (settings.patch_s, settings.hop_s)

@@ -1,15 +1,18 @@
 """What every backbone offers.
 
 Shapes: P patches, T samples of a patch, N frames of a patch, H and W their size, D width of a
-layer, L vectors that a layer gives per patch.
+layer, L vectors that a layer gives per patch; F frames of M bands of a spectrogram.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
+from audioflow.frontend.logmel import Constants
 from audioflow.media.parts import FramePatching
 from audioflow.media.patches import Patching
 from audioflow.registry import Settings
@@ -17,6 +20,28 @@ from audioflow.weights import KnownWeights
 
 Input = Patching | FramePatching
 """What a backbone takes: sound cut in one way, or pictures sampled and cut in one way."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The axes of a backbone's spectrograms.
+
+    first_s: the middle of the first frame, in seconds after the begin of its patch. frame_s:
+    distance of frames. bands_hz: the middle of every band, rising. quiet: what a band has in
+    silence. unit: of the values, in words.
+    """
+
+    first_s: float
+    frame_s: float
+    bands_hz: tuple[float, ...]
+    quiet: float
+    unit: str
+
+
+def spectrum_of(constants: Constants) -> Spectrum:
+    """The axes of the log-mel spectrograms of these constants."""
+    told = constants
+    return Spectrum(told.first_s, told.frame_s, told.bands_hz, told.quiet, told.unit)
 
 
 class Backbone(Protocol):
@@ -27,6 +52,8 @@ class Backbone(Protocol):
     `revision` goes up whenever the same input would give other vectors, so that tables made before
     are made again. `input` says which media it takes; `layers` names its outputs and their widths.
     A class may say by `patches_on_cpu` how many patches at once are fast on a CPU; else it is 32.
+    It may have `COLUMN_NAMES`: layer name -> what each of its D columns is, in words, and
+    `QUALITY`: those of its layer `embedding` that tell how much there is to hear.
     """
 
     Settings: ClassVar[type[Settings]]
@@ -57,3 +84,29 @@ class Backbone(Protocol):
         the device, P is at least 1, the caller has switched gradients off.
         """
         ...
+
+
+class SpectrogramBackbone(Backbone, Protocol):
+    """A backbone whose network sees a spectrogram, which can be looked at and altered on the way.
+
+    `embed` is one step after the other. Where the network is torch's, gradients flow through the
+    second one.
+    """
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The axes of its spectrograms."""
+        ...
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """A batch of patches as for `embed` -> float32 (P, F, M): F frames of M bands."""
+        ...
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """Spectrograms float32 (P, F, M) -> what `embed` gives."""
+        ...
+
+
+def sees_spectrogram(backbone: Any) -> TypeIs[SpectrogramBackbone]:
+    """Whether this is a `SpectrogramBackbone`."""
+    return hasattr(backbone, "from_spectrogram")

@@ -12,10 +12,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from audioflow.backbones.base import Spectrum
 from audioflow.backbones.folding import taken_out
-from audioflow.backbones.l3 import L3, kapre_0_1_mel, normed, patching, relative_db, renamed
+from audioflow.backbones.l3 import (
+    DYNAMIC_RANGE_DB,
+    L3,
+    kapre_0_1_mel,
+    normed,
+    patching,
+    relative_db,
+    renamed,
+)
 from audioflow.backbones.network import Network, NetworkSettings, fill
 from audioflow.frontend import to_float
+from audioflow.frontend.mel import centres_hz
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsName
 
@@ -83,8 +93,26 @@ class EdgeL3:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """Waveforms (P, 8000) at 8 kHz -> {"embedding": float32 (P, 64)}."""
+        return self.from_spectrogram(self.spectrogram(batch))
+
+    @property
+    def spectrum(self) -> Spectrum:
+        bands_hz = centres_hz(NUM_BANDS, 0.0, SAMPLE_RATE_HZ / 2, "htk")
+        # The 50 frames of 1024 samples reach 432 beyond either end of the patch.
+        lacking = 49 * HOP + N_FFT - SAMPLE_RATE_HZ
+        middle_s = (N_FFT / 2 - lacking // 2) / SAMPLE_RATE_HZ
+        quiet, unit = -DYNAMIC_RANGE_DB, "dB below the loudest"
+        return Spectrum(middle_s, HOP / SAMPLE_RATE_HZ, tuple(bands_hz.tolist()), quiet, unit)
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """Waveforms (P, 8000) -> float32 (P, 50, 64) in dB below the loudest of each patch."""
+        return spectrogram(to_float(batch)).transpose(1, 2)
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """float32 (P, 50, 64) -> {"embedding": float32 (P, 64)}."""
         assert self._network is not None, "to() comes first"
-        return {"embedding": self._network(normed(self._norm, spectrogram(to_float(batch))))}
+        normed_P1MF = normed(self._norm, spectrogram_PFM.transpose(1, 2))
+        return {"embedding": self._network(normed_P1MF)}
 
 
 def spectrogram(waveform_PT: Tensor) -> Tensor:

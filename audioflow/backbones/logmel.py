@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from audioflow.backbones.base import Spectrum, spectrum_of
 from audioflow.frontend import to_float
 from audioflow.frontend.logmel import log_mel
 from audioflow.frontend.logmel_settings import LogMelKeys, Preset, constants_of
@@ -76,7 +77,19 @@ class LogMel:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """int16 (P, T) -> {"logmel": float32 (P, F, M)}."""
-        return {"logmel": log_mel(to_float(batch), self._constants)}
+        return self.from_spectrogram(self.spectrogram(batch))
+
+    @property
+    def spectrum(self) -> Spectrum:
+        return spectrum_of(self._constants)
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """int16 (P, T) -> float32 (P, F, M)."""
+        return log_mel(to_float(batch), self._constants)
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """They are the embedding."""
+        return {"logmel": spectrogram_PFM}
 
 
 def patching(settings: LogMelSettings) -> Patching:

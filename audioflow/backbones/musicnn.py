@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from audioflow.backbones import musicnn_tags
+from audioflow.backbones.base import Spectrum
 from audioflow.backbones.folding import taken_out
 from audioflow.backbones.musicnn_networks import (
     FRONT_CHANNELS,
@@ -22,6 +23,7 @@ from audioflow.backbones.musicnn_networks import (
 )
 from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill
 from audioflow.frontend import decibel, mel_filters, power_spectrogram, to_float
+from audioflow.frontend.mel import MelScale, centres_hz
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsName
 
@@ -135,11 +137,28 @@ class Musicnn:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """Waveforms (P, T) at 16 kHz -> the wanted layers, float32 (P, D)."""
-        assert self._network is not None, "to() comes first"
-        waveform_PT = to_float(batch)
+        return self.from_spectrogram(self.spectrogram(batch))
+
+    @property
+    def spectrum(self) -> Spectrum:
         torch_variant = self._settings.variant == "torch"
-        log_PFM = mel_db(waveform_PT) if torch_variant else log_mel(waveform_PT)
-        found: dict[str, Tensor] = self._network(self._norm(log_PFM.transpose(1, 2)[:, None]))
+        scale: MelScale = "htk" if torch_variant else "slaney"
+        bands_hz = tuple(centres_hz(NUM_BANDS, 0.0, SAMPLE_RATE_HZ / 2, scale).tolist())
+        frame_s = HOP / SAMPLE_RATE_HZ
+        if torch_variant:
+            return Spectrum(0.0, frame_s, bands_hz, -100.0, "dB")
+        return Spectrum(N_FFT / 2 / SAMPLE_RATE_HZ, frame_s, bands_hz, 0.0, "log10(10,000 x + 1)")
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """Waveforms (P, T) -> float32 (P, F, 96)."""
+        waveform_PT = to_float(batch)
+        return mel_db(waveform_PT) if self._settings.variant == "torch" else log_mel(waveform_PT)
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """float32 (P, F, 96) -> the wanted layers, float32 (P, D)."""
+        assert self._network is not None, "to() comes first"
+        normed_P1MF = self._norm(spectrogram_PFM.transpose(1, 2)[:, None])
+        found: dict[str, Tensor] = self._network(normed_P1MF)
         return {name: found[name] for name in self._settings.layers}
 
 

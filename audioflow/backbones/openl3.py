@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from audioflow.backbones.base import Spectrum
 from audioflow.backbones.folding import taken_out
 from audioflow.backbones.l3 import L3, normed, patching, renamed
 from audioflow.backbones.network import Network, NetworkSettings, fill
@@ -25,6 +26,7 @@ from audioflow.backbones.openl3_frontend import (
     FrontEnd,
     Representation,
     spectrogram,
+    spectrum_of,
 )
 from audioflow.frontend import to_float
 from audioflow.media.patches import Patching, Short
@@ -137,10 +139,23 @@ class OpenL3:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """Waveforms (P, 48000) at 48 kHz -> {"embedding": float32 (P, 512 or 6144)}."""
+        return self.from_spectrogram(self.spectrogram(batch))
+
+    @property
+    def spectrum(self) -> Spectrum:
+        return spectrum_of(self._settings.representation, self._settings.front_end)
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """Waveforms (P, 48000) -> float32 (P, F, M) in dB below the loudest of each patch."""
+        told = self._settings
+        db_PMF = spectrogram(to_float(batch), told.representation, told.front_end)
+        return db_PMF.transpose(1, 2)
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """float32 (P, F, M) -> {"embedding": float32 (P, 512 or 6144)}."""
         assert self._network is not None, "to() comes first"
-        settings = self._settings
-        db_PMF = spectrogram(to_float(batch), settings.representation, settings.front_end)
-        return {"embedding": self._network(normed(self._norm, db_PMF))}
+        normed_P1MF = normed(self._norm, spectrogram_PFM.transpose(1, 2))
+        return {"embedding": self._network(normed_P1MF)}
 
     def _renamed(self, tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """torchopenl3 keeps its filters beside the weights: they tell the representation."""

@@ -10,8 +10,10 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
-from audioflow.backbones.l3 import kapre_0_1_mel, relative_db
+from audioflow.backbones.base import Spectrum
+from audioflow.backbones.l3 import DYNAMIC_RANGE_DB, kapre_0_1_mel, relative_db
 from audioflow.frontend import mel_filters, power_spectrogram
+from audioflow.frontend.mel import MelScale, centres_hz
 
 Representation = Literal["linear", "mel128", "mel256"]
 FrontEnd = Literal["kapre_0_4", "librosa", "kapre_0_1"]
@@ -43,3 +45,20 @@ def spectrogram(waveform_PT: Tensor, representation: Representation, front_end: 
     power_PFK = power_spectrogram(padded, N_FFT, HOP, center=False)
     mel_KM = mel_filters(N_FFT, SAMPLE_RATE_HZ, bands, 0.0, SAMPLE_RATE_HZ / 2)
     return relative_db((power_PFK.sqrt() @ mel_KM.to(power_PFK.device)).transpose(1, 2))
+
+
+def spectrum_of(representation: Representation, front_end: FrontEnd) -> Spectrum:
+    """The axes of `spectrogram`."""
+    frame_s, unit = HOP / SAMPLE_RATE_HZ, "dB below the loudest"
+    top_hz, bands = SAMPLE_RATE_HZ / 2, BANDS[representation]
+    if representation == "linear":
+        bins_hz = tuple(top_hz * number / (bands - 1) for number in range(bands))
+        middle_s = LINEAR_N_FFT / 2 / SAMPLE_RATE_HZ
+        return Spectrum(middle_s, frame_s, bins_hz, -DYNAMIC_RANGE_DB, unit)
+    scale: MelScale = "htk" if front_end == "kapre_0_1" else "slaney"
+    bands_hz = tuple(centres_hz(bands, 0.0, top_hz, scale).tolist())
+    # Kapre 0.1 shares what it adds between both sides, Kapre 0.4 adds all of it behind.
+    lacking = (-(-SAMPLE_RATE_HZ // HOP) - 1) * HOP + N_FFT - SAMPLE_RATE_HZ
+    before = {"kapre_0_4": 0, "librosa": N_FFT // 2, "kapre_0_1": lacking // 2}[front_end]
+    middle_s = (N_FFT / 2 - before) / SAMPLE_RATE_HZ
+    return Spectrum(middle_s, frame_s, bands_hz, -DYNAMIC_RANGE_DB, unit)

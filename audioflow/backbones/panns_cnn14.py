@@ -15,9 +15,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audioflow.backbones.base import Spectrum
 from audioflow.backbones.folding import fold, taken_out
 from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill, unfilled
 from audioflow.frontend import decibel, mel_filters, power_spectrogram, to_float
+from audioflow.frontend.mel import centres_hz
 from audioflow.media.patches import Patching, Short
 from audioflow.weights import KnownWeights, WeightsError, WeightsName
 
@@ -60,7 +62,8 @@ class PannsSettings(NetworkSettings):
     `scores`, the probabilities of AudioSet's 527 classes, in their order.
     patch_s: the network pools over whatever length it is given. 10 s, as it was trained on (with
     silence after shorter clips); `null` gives clips as a whole, as its own inference does. hop_s:
-    distance of patches. What remains of a clip is one more patch, with silence after it.
+    distance of patches. What remains of a clip is one more patch, with silence after it. short:
+    what clips shorter than a patch get.
     """
 
     weights: WeightsName = "cnn14"
@@ -159,9 +162,24 @@ class PannsCnn14:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """Waveforms (P, T) -> the wanted layers, float32 (P, 2048) and (P, 527)."""
+        return self.from_spectrogram(self.spectrogram(batch))
+
+    @property
+    def spectrum(self) -> Spectrum:
+        rate_hz = self._settings.sample_rate_hz
+        rate = RATES[rate_hz]
+        bands_hz = centres_hz(NUM_BANDS, LOW_HZ, rate.high_hz, "slaney")
+        return Spectrum(0.0, rate.hop / rate_hz, tuple(bands_hz.tolist()), -100.0, "dB")
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """Waveforms (P, T) -> float32 (P, F, 64) in dB."""
+        return log_mel(to_float(batch), self._settings.sample_rate_hz)
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """float32 (P, F, 64) -> the wanted layers, float32 (P, 2048) and (P, 527)."""
         assert self._network is not None, "to() comes first"
-        db_PFM = log_mel(to_float(batch), self._settings.sample_rate_hz)
-        normed_P1FM = self._norm(db_PFM.transpose(1, 2)[..., None]).permute(0, 3, 2, 1)
+        given = spectrogram_PFM.transpose(1, 2)[..., None]
+        normed_P1FM = self._norm(given).permute(0, 3, 2, 1)
         found: dict[str, Tensor] = self._network(normed_P1FM)
         return {name: found[name] for name in self._settings.layers}
 

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from audioflow.backbones.base import Spectrum, spectrum_of
 from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings, fill, unfilled
 from audioflow.backbones.vggish_post import Post, Postprocess
 from audioflow.frontend import to_float
@@ -130,8 +131,20 @@ class VGGish:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """int16 (P, 15600) at 16 kHz -> the wanted layers, float32 (P, D)."""
+        return self.from_spectrogram(self.spectrogram(batch))
+
+    @property
+    def spectrum(self) -> Spectrum:
+        return spectrum_of(VGGISH)
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """int16 (P, 15600) -> float32 (P, 96, 64)."""
+        return log_mel(to_float(batch), VGGISH)
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """float32 (P, 96, 64) -> the wanted layers, float32 (P, D)."""
         assert self._network is not None, "to() comes first"
-        found: dict[str, Tensor] = self._network(log_mel(to_float(batch), VGGISH)[:, None])
+        found: dict[str, Tensor] = self._network(spectrogram_PFM[:, None])
         layers: dict[str, Tensor] = {name: found[name] for name in self._settings.layers}
         if self._post is not None:
             layers["embedding"] = self._post(layers["embedding"])

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from audioflow.backbones.base import Spectrum, spectrum_of
 from audioflow.backbones.network import AS_TUPLE, Network, NetworkSettings
 from audioflow.backbones.tflite import TFLite
 from audioflow.backbones.yamnet_network import NUM_CLASSES, WIDTH, filled
@@ -124,14 +125,26 @@ class YAMNet:
 
     def embed(self, batch: Tensor) -> dict[str, Tensor]:
         """int16 (P, T) at 16 kHz -> float32 (P, D) per layer."""
-        patches_PFM = log_mel(to_float(batch), YAMNET)
+        return self.from_spectrogram(self.spectrogram(batch))
+
+    @property
+    def spectrum(self) -> Spectrum:
+        return spectrum_of(YAMNET)
+
+    def spectrogram(self, batch: Tensor) -> Tensor:
+        """int16 (P, T) -> float32 (P, 96, 64)."""
+        return log_mel(to_float(batch), YAMNET)
+
+    def from_spectrogram(self, spectrogram_PFM: Tensor) -> dict[str, Tensor]:
+        """float32 (P, 96, 64) -> float32 (P, D) per layer; no gradients with `engine: litert`."""
         if self._tflite is not None:
-            found = self._tflite(np.ascontiguousarray(patches_PFM.cpu().numpy()))
+            given = spectrogram_PFM.detach()
+            found = self._tflite(np.ascontiguousarray(given.cpu().numpy()))
             return {
-                layer: torch.from_numpy(array.reshape(len(batch), -1)).to(batch.device)
+                layer: torch.from_numpy(array.reshape(len(given), -1)).to(given.device)
                 for layer, array in found.items()
             }
         assert self._network is not None, "`to` comes first"
-        embedding, logits = self._network(patches_PFM[:, None])
+        embedding, logits = self._network(spectrogram_PFM[:, None])
         found_all = {"embedding": embedding, "logits": logits, "scores": logits.sigmoid()}
         return {layer: found_all[layer] for layer in self._settings.layers}

@@ -23,6 +23,7 @@ EXTRAS = {
     "onnx": ("onnxruntime",),
     "huggingface": ("transformers",),
     "tracking": ("mlflow-skinny", "wandb"),
+    "explain": ("captum", "shap"),
 }
 """Optional extras and what they bring."""
 

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
@@ -14,16 +14,10 @@ from audioflow.backbones.base import Input
 from audioflow.backbones.ready import Ready, made_ready
 from audioflow.backbones.running import Heard, embed_pictures, embed_sound
 from audioflow.backbones.tuning import limits_for
+from audioflow.engine.embed_commit import Committer
 from audioflow.engine.embed_pulse import BoardRef, Pulse, TellingPulse
-from audioflow.engine.embed_work import (
-    Committer,
-    Embedded,
-    ShardClips,
-    Work,
-    added,
-    clips_in,
-    works_of,
-)
+from audioflow.engine.embed_work import Embedded, ShardClips, Work, added, clips_in, works_of
+from audioflow.engine.score_target import Target
 from audioflow.errors import AudioflowError, InputError
 from audioflow.media.augment import augmented
 from audioflow.media.memory import keep_freed_memory
@@ -40,12 +34,16 @@ from audioflow.recipe_augment import AugmentSection
 from audioflow.storage import Folder
 from audioflow.tables import Receipt, Table
 
+if TYPE_CHECKING:
+    from audioflow.engine.score_commit import ScoreCommitter
+
 
 @dataclass(frozen=True)
 class BackboneSpec:
     """One embeddings table and the backbone that fills it, small enough to send anywhere.
 
-    weights: hashes of the files its settings name, as found where the job was started.
+    weights: hashes of the files its settings name, as found where the job was started. targets: the
+    score tables that are filled instead, by heads on its embeddings, which are not kept then.
     """
 
     table: str
@@ -56,6 +54,12 @@ class BackboneSpec:
     num_gpus: float = 0.0
     augment: AugmentSection | None = None
     weights: Mapping[str, str] | None = None
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of the tables that it fills."""
+        return tuple(target.name for target in self.targets) or (self.table,)
 
     @cached_property
     def ready(self) -> Ready:
@@ -80,15 +84,22 @@ class BackboneSpec:
         return dict(self.ready.backbone.layers)
 
     @property
-    def committer(self) -> Committer:
-        return Committer(Table(self.folder), self.layers, self.min_coverage)
+    def committer(self) -> "Committer | ScoreCommitter":
+        if not self.targets:
+            return Committer(self.table, Table(self.folder), self.layers, self.min_coverage)
+        from audioflow.engine.score_commit import ScoreCommitter  # brings the heads
+
+        return ScoreCommitter.of(self.targets, self.layers, self.min_coverage)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "ready"}
 
 
 class Embedder:
-    """One backbone in this process, and the table that it fills."""
+    """One backbone in this process, and the tables that it fills.
+
+    Of the works that it is given, by table, it does those of its own tables.
+    """
 
     def __init__(self, spec: BackboneSpec, pulse: Pulse) -> None:
         gpu = spec.num_gpus > 0 and torch.cuda.is_available()
@@ -104,41 +115,50 @@ class Embedder:
             self._backbone = spec.ready.backbone
             self._backbone.to(self._device)
             self._limits = limits_for(spec.ready, self._device)
+            self._committer = spec.committer
+            self._committer.prepare()
         except AudioflowError as error:
             # Raised here, it would end an actor that Ray starts again and again.
             self._fault = error
-        else:
-            self._committer = spec.committer
 
-    def embed(self, row: pa.Table, work: Work, clips: ShardClips) -> Embedded:
+    def works(self, works: Mapping[str, Work]) -> dict[str, Work]:
+        """Those of the works that are of its own tables."""
+        return {table: works[table] for table in self.spec.tables if table in works}
+
+    def embed(self, row: pa.Table, works: Mapping[str, Work], clips: ShardClips) -> Embedded:
         """What the backbone gives of the media in a row. Raises what kept it from being loaded."""
         if self._fault:
             raise self._fault
         with self._pulse.at("embed", clips.ids[0], self.spec.table):
-            return self._embed(row, work, clips)
+            return self._embed(row, list(self.works(works).values()), clips)
 
-    def write_part(self, work: Work, clips: ShardClips, number: int, found: Embedded) -> None:
+    def write_part(
+        self, works: Mapping[str, Work], clips: ShardClips, number: int, found: Embedded
+    ) -> None:
         """Keep what is found of a part of a shard, until all its parts are there."""
         with self._pulse.at("write", clips.ids[0]):
-            rows = found.to_rows(clips, self.spec.layers)
-            self._committer.table.write_part(work.name, number, rows)
+            table, name = self._committer.keeper(self.works(works))
+            table.write_part(name, number, found.to_rows(clips, self.spec.layers))
 
-    def commit(self, work: Work, clips: ShardClips, found: Sequence[Embedded]) -> Receipt:
-        """Write the shard, put together from its parts."""
-        with self._pulse.at("write", clips.ids[0]):
-            return self._committer.commit(work, clips, found)
+    def commit(
+        self, works: Mapping[str, Work], clips: ShardClips, found: Sequence[Embedded]
+    ) -> dict[str, Receipt]:
+        """Write the shard, put together from its parts, in every table."""
+        with self._pulse.at("write" if not self.spec.targets else "score", clips.ids[0]):
+            return self._committer.commit(self.works(works), clips, found)
 
-    def _embed(self, row: pa.Table, work: Work, clips: ShardClips) -> Embedded:
+    def _embed(self, row: pa.Table, works: Sequence[Work], clips: ShardClips) -> Embedded:
+        wanted = {place for place in range(len(clips.ids)) if any(w.wants(place) for w in works)}
         source = self.spec.input
         name = input_column(source)
         columns = {key: row[key].combine_chunks() for key in (name, f"{name}_meta", "augment")}
         if not isinstance(source, Patching):
             pictures = unpack_pictures(columns, source.sampling)
-            shown = [window for window in pictures if work.wants(window.clip)]
+            shown = [window for window in pictures if window.clip in wanted]
             ends = {window.clip: window.end for window in shown if window.end}
             found = embed_pictures(self._backbone, shown, self._device, self._limits)
             return Embedded(found, ends)
-        windows = [w for w in unpack_sound(columns, source.source) if work.wants(w.clip)]
+        windows = [w for w in unpack_sound(columns, source.source) if w.clip in wanted]
         ends = {window.clip: window.end for window in windows if window.end}
         augment = columns["augment"][0].as_py()
         heard = [
@@ -184,24 +204,24 @@ class EmbedShard:
         self._spent = set(spent) | {f"{name}_meta" for name in spent}
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        table = self._embedder.spec.table
-        work = works_of(row).get(table)
+        works = self._embedder.works(works_of(row))
         receipts = json.loads(row["receipts"][0].as_py())
-        if work is not None:
-            receipts[table] = self._do(row, work)
+        if works:
+            receipts |= self._do(row, works)
         row = _with(row, "receipts", json.dumps(receipts))
         row = _with(row, "seconds", added(row["seconds"][0].as_py(), self._pulse.take_spent()))
         return row.select([column for column in row.column_names if column not in self._spent])
 
-    def _do(self, row: pa.Table, work: Work) -> dict[str, Any]:
-        """Commit the shard and give its receipt, or, of a shard in parts, write down the part."""
+    def _do(self, row: pa.Table, works: Mapping[str, Work]) -> dict[str, Any]:
+        """Commit the shard and give its receipts, or, of a shard in parts, write down the part."""
         clips = clips_in(row)
         number, last = row["part"][0].as_py(), row["last"][0].as_py()
-        found = self._embedder.embed(row, work, clips)
+        found = self._embedder.embed(row, works, clips)
         if number or not last:
-            self._embedder.write_part(work, clips, number, found)
-            return {}
-        return asdict(self._embedder.commit(work, clips, [found]))
+            self._embedder.write_part(works, clips, number, found)
+            return {table: {} for table in works}
+        receipts = self._embedder.commit(works, clips, [found])
+        return {table: asdict(receipt) for table, receipt in receipts.items()}
 
 
 def _with(row: pa.Table, name: str, text: str) -> pa.Table:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
+from audioflow.engine.embed_actor import BackboneSpec
 from audioflow.engine.embed_decode import DecodeTask
-from audioflow.engine.embed_plan import TablePlan
-from audioflow.engine.embed_work import Done, Work
+from audioflow.engine.embed_work import SCORED_COLUMNS, Done, Work
 from audioflow.media import DECODERS
 from audioflow.media.packing import ROW_BYTES
 from audioflow.media.parts import Wanted
@@ -20,18 +20,22 @@ from audioflow.planning.estimate import (
     engine_actors,
     own_workers,
 )
-from audioflow.recipe import BackboneChoice, EmbedSection
+from audioflow.recipe_embed import BackboneChoice, EmbedSection
 from audioflow.shards import Shard
 from audioflow.storage import StorageOptions
 
 
 @dataclass(frozen=True)
 class Item:
-    """One shard, and what is to be done for it in each table."""
+    """One shard, and what is to be done for it in each table.
+
+    augment: of which clips there are variants. scored: whether the tables are of scores.
+    """
 
     shard: Shard
     works: Mapping[str, Work]
     augment: Sequence[bool]
+    scored: bool = False
 
     def row(self, number: int) -> pa.Table:
         """The row that travels through the pipeline."""
@@ -43,10 +47,19 @@ class Item:
             "receipts": pa.array(["{}"], pa.string()),
             "augment": pa.array([list(self.augment)], pa.list_(pa.bool_())),
         }
-        for name in ("clip_id", "uri", "start_s", "duration_s"):
+        more = SCORED_COLUMNS if self.scored else ()
+        for name in ("clip_id", "uri", "start_s", "duration_s", *more):
             column = rows[name].combine_chunks()
             columns[name] = pa.array([column.to_pylist()], pa.list_(column.type))
         return pa.table(columns)
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A backbone that is to be used, and what the recipe says of its actors."""
+
+    spec: BackboneSpec
+    choice: BackboneChoice
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Pipeline:
     """
 
     section: EmbedSection
-    plans: Sequence[TablePlan]
+    backbones: Sequence[AtWork]
     resources: Mapping[str, float]
     storage: StorageOptions
 
@@ -102,7 +115,7 @@ class Pipeline:
 
     @property
     def _wishes(self) -> list[Wish]:
-        return [_wish(plan.choice) for plan in self.plans]
+        return [_wish(one.choice) for one in self.backbones]
 
     @property
     def _cluster(self) -> Cluster:
@@ -110,18 +123,19 @@ class Pipeline:
 
     def _pooled(self, items: Sequence[Item]) -> Generator[tuple[int, Done]]:
         from audioflow.engine.embed_pool import Pool
+        from audioflow.engine.embed_worker import EmbedWorker
 
         workers = self.own_workers
-        specs = [plan.spec for plan in self.plans]
+        arguments = self._task(), [one.spec for one in self.backbones]
         cpus = min(1.0, self._cluster.cpus / workers)
-        pool = Pool(self._task(), specs, workers, cpus, self.section.stall_timeout_s)
+        pool = Pool(EmbedWorker, arguments, workers, cpus, self.section.stall_timeout_s)
         return pool.results(len(items), lambda number: items[number].row(number))
 
     def _streamed(self, items: Sequence[Item]) -> Generator[tuple[int, Done]]:
         from audioflow.engine.embed_stream import Stage, Stream  # brings Ray Data
 
         stages = [
-            Stage(plan.spec, self.actors(plan.choice), plan.choice.num_gpus) for plan in self.plans
+            Stage(one.spec, self.actors(one.choice), one.choice.num_gpus) for one in self.backbones
         ]
         stream = Stream(self._task(), self.decode_cpus, stages, self._store_bytes())
         rows = [item.row(number) for number, item in enumerate(items)]
@@ -131,7 +145,7 @@ class Pipeline:
     def _task(self) -> DecodeTask:
         section = self.section
         return DecodeTask(
-            {plan.spec.table: plan.spec.input for plan in self.plans},
+            {table: one.spec.input for one in self.backbones for table in one.spec.tables},
             Wanted(
                 max_duration_s=section.max_duration_s,
                 sound_track=section.sound_track,
@@ -146,7 +160,7 @@ class Pipeline:
     def _store_bytes(self) -> int:
         """Two of the largest rows for every worker."""
         decoders = self._cluster.cpus / self.decode_cpus
-        actors = sum(self.actors(plan.choice) for plan in self.plans)
+        actors = sum(self.actors(one.choice) for one in self.backbones)
         return 2 * ROW_BYTES * (int(decoders) + actors)
 
 

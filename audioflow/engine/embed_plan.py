@@ -1,10 +1,10 @@
 """What the job `embed` has to do: tables, shards, and what of older shards can be taken over."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ from audioflow.manifest import CROSS_VALIDATED
 from audioflow.media.augment import REVISION
 from audioflow.media.patches import Patching
 from audioflow.places import input_url
-from audioflow.recipe import BackboneChoice, EmbedSection
+from audioflow.recipe_embed import BackboneChoice, EmbedSection
 from audioflow.shards import Shard, base_name, made_with, plan_shards, retry_name, retry_number
 from audioflow.tables import SCHEMA_VERSION, Header, Receipt, Table, fingerprint
 from audioflow.weights import WeightsError
@@ -33,19 +33,32 @@ def embed_shards(manifest: pa.Table, section: EmbedSection) -> list[Shard]:
 
 
 def augmented_clips(manifest: pa.Table, section: EmbedSection) -> list[bool]:
-    """Of which clips there are variants: those that heads may learn from."""
+    """Of which clips there are variants."""
     if not section.augment or not section.augment.variants:
         return [False] * manifest.num_rows
-    return [split in ("train", CROSS_VALIDATED) for split in manifest["split"].to_pylist()]
+    wanted: set[str] = {*section.augment.splits}
+    wanted |= {CROSS_VALIDATED} if "train" in wanted else set()
+    return [split in wanted for split in manifest["split"].to_pylist()]
+
+
+class Planned(Protocol):
+    """The shards of a table that is made from media.
+
+    settings_key: the fingerprint of all that determines its rows but the clips. names: its shards
+    as planned. committed: the receipts of those that are committed. taken_over: how many clips of
+    the others are taken from older shards. old_stats: what its header said before.
+    """
+
+    settings_key: str
+    names: tuple[str, ...]
+    committed: dict[str, Receipt]
+    taken_over: int
+    old_stats: Mapping[str, Any]
 
 
 @dataclass
 class TablePlan:
-    """One embeddings table to be made.
-
-    names: its shards as planned. committed: the receipts of those that are committed. taken_over:
-    how many clips of the others need not be embedded. old_stats: what its header said before.
-    """
+    """One embeddings table to be made; beside what `Planned` says."""
 
     spec: BackboneSpec
     choice: BackboneChoice
@@ -72,6 +85,16 @@ def table_plan(
     run: Run, name: str, choice: BackboneChoice, manifest: Header, shards: Sequence[Shard]
 ) -> TablePlan:
     """The plan of one table of the recipe."""
+    spec, settings = backbone_spec(run, name, choice)
+    key = fingerprint(settings)
+    names = tuple(shard.name(key) for shard in shards)
+    return TablePlan(spec, choice, settings, key, names, manifest)
+
+
+def backbone_spec(
+    run: Run, name: str, choice: BackboneChoice
+) -> tuple[BackboneSpec, dict[str, Any]]:
+    """A backbone of the recipe, and all settings that determine its vectors, whatever the clips."""
     section = run.recipe.embed
     assert section is not None
     spec = BackboneSpec(
@@ -84,10 +107,7 @@ def table_plan(
         section.augment if section.augment and section.augment.variants else None,
     )
     spec = replace(spec, weights=spec.ready.hashes)
-    settings = _settings(spec, section)
-    key = fingerprint(settings)
-    names = tuple(shard.name(key) for shard in shards)
-    return TablePlan(spec, choice, settings, key, names, manifest)
+    return spec, _settings(spec, section)
 
 
 def check_weights(run: Run) -> None:
@@ -107,7 +127,6 @@ def check_weights(run: Run) -> None:
 
 
 def _settings(spec: BackboneSpec, section: EmbedSection) -> dict[str, Any]:
-    """All settings that determine the vectors of a table, whatever the clips."""
     ready = spec.ready
     found: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
@@ -122,7 +141,7 @@ def _settings(spec: BackboneSpec, section: EmbedSection) -> dict[str, Any]:
     augment = section.augment
     drawn = None
     if augment and augment.variants:
-        drawn = {"revision": REVISION} | augment.model_dump(mode="json")
+        drawn = {"revision": REVISION} | augment.model_dump(mode="json", exclude={"splits"})
     return found | {
         "decoder": section.decoder,
         "sound_track": section.sound_track,
@@ -136,7 +155,7 @@ def shards_of(header: Header) -> dict[str, str]:
 
 
 def works_for(
-    table: Table, plan: TablePlan, shards: Sequence[Shard], *, retry_failed: bool
+    table: Table, plan: Planned, shards: Sequence[Shard], *, retry_failed: bool
 ) -> dict[str, Work]:
     """What is to be done for a table, by shard as planned; `plan.committed` and
     `plan.taken_over` are set here.
@@ -148,21 +167,20 @@ def works_for(
     names = listing.committed
     plan.committed = _committed(table, plan, names)
     kept = {receipt.name for receipt in plan.committed.values()}
-    lacking = [s for s, name in zip(shards, plan.names, strict=True) if name not in plan.committed]
+    pairs = zip(shards, plan.names, strict=True)
+    lacking = [(shard, name) for shard, name in pairs if name not in plan.committed]
     older = [name for name in names - kept if made_with(name, plan.settings_key)]
-    sources = _sources(table, older, lacking, retry_failed=retry_failed)
+    needed = {key for shard, _ in lacking for key in shard.clip_keys}
+    sources = _sources(table, older, needed, retry_failed=retry_failed)
     table.keep_only(kept | set(sources.values()), listing)
-    works = {
-        shard.name(plan.settings_key): _work(shard, shard.name(plan.settings_key), sources)
-        for shard in lacking
-    }
+    works = {name: _work(shard, name, sources) for shard, name in lacking}
     if retry_failed:
         works |= _retries(table, plan, shards)
     plan.taken_over = sum(work.taken_over for work in works.values())
     return works
 
 
-def _committed(table: Table, plan: TablePlan, names: Iterable[str]) -> dict[str, Receipt]:
+def _committed(table: Table, plan: Planned, names: Iterable[str]) -> dict[str, Receipt]:
     """The newest receipt of every planned shard that is done, by its name as planned.
 
     One all of whose clips failed for a reason that is not theirs is not: the reason may be gone.
@@ -181,10 +199,9 @@ def is_systemic(receipt: Receipt) -> bool:
 
 
 def _sources(
-    table: Table, names: Sequence[str], lacking: Sequence[Shard], *, retry_failed: bool
+    table: Table, names: Sequence[str], needed: Set[str], *, retry_failed: bool
 ) -> dict[str, str]:
     """For the keys of clips that are needed: the undamaged shard that has them."""
-    needed = {key for shard in lacking for key in shard.clip_keys}
     if not needed or not names:
         return {}
     receipts = table.receipts(names)
@@ -235,7 +252,7 @@ def _work(shard: Shard, name: str, sources: Mapping[str, str]) -> Work:
     return Work(name, keys, todo if reuse else None, reuse)
 
 
-def _retries(table: Table, plan: TablePlan, shards: Sequence[Shard]) -> dict[str, Work]:
+def _retries(table: Table, plan: Planned, shards: Sequence[Shard]) -> dict[str, Work]:
     """Work on the failed clips of committed shards; their other clips are taken over."""
     found = {}
     for shard, base in zip(shards, plan.names, strict=True):

@@ -1,4 +1,4 @@
-"""The pipeline of the job `embed` where no backbone needs a GPU: a pool of workers on Ray actors.
+"""A pool of workers on Ray actors: for embedding where no backbone needs a GPU, and for scoring.
 
 Nothing but work items and receipts travels here, so there is nothing for Ray Data to hold back or
 to place; and asked for by the driver itself, the workers load while Ray Data would still be
@@ -10,16 +10,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.exceptions import RayActorError
 
-from audioflow.engine.embed_actor import BackboneSpec
-from audioflow.engine.embed_decode import DecodeTask
 from audioflow.engine.embed_pulse import BoardRef
 from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Done
-from audioflow.engine.embed_worker import EmbedWorker
 from audioflow.engine.lost import RETRIES, in_our_words
 
 _LOOK_EVERY_S = 1.0
@@ -29,15 +25,19 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class Pool:
-    """How many workers there are, and the share of a CPU that each takes of the cluster."""
+    """How many workers there are, and the share of a CPU that each takes of the cluster.
 
-    task: DecodeTask
-    specs: Sequence[BackboneSpec]
+    worker: the class of the actors, with the methods `ready` and `do`. arguments: of its
+    constructor, which gets the board of the run, too.
+    """
+
+    worker: type[Any]
+    arguments: Sequence[Any]
     workers: int
     cpus: float
     stall_timeout_s: float
 
-    def results(self, count: int, row: Callable[[int], pa.Table]) -> Generator[tuple[int, Done]]:
+    def results(self, count: int, row: Callable[[int], Any]) -> Generator[tuple[int, Done]]:
         """What became of every work item, by its number, in the order they finish.
 
         row: gives the item of a number, when a worker is about to get it.
@@ -51,10 +51,8 @@ class Pool:
             "scheduling_strategy": "SPREAD",
         }
         board = BoardRef()
-        worker = ray.remote(**options)(EmbedWorker)
-        actors = [
-            worker.remote(self.task, self.specs, board) for _ in range(min(self.workers, count))
-        ]
+        worker = ray.remote(**options)(self.worker)
+        actors = [worker.remote(*self.arguments, board) for _ in range(min(self.workers, count))]
         needs = f"each of {len(actors)} workers needs {self.cpus:g} CPU"
         watch = StallWatch(self.stall_timeout_s, board, needs)
         deal = _Deal(actors, count, row)
@@ -75,7 +73,7 @@ class _Deal:
     What a lost actor was at is given to others: one whose node is gone may never find another.
     """
 
-    def __init__(self, actors: Sequence[Any], count: int, row: Callable[[int], pa.Table]) -> None:
+    def __init__(self, actors: Sequence[Any], count: int, row: Callable[[int], Any]) -> None:
         self.left = count
         self._actors = actors
         self._row = row

@@ -50,7 +50,7 @@ class Stream:
         configure_data()
         board = BoardRef()
         watch = StallWatch(stall_timeout_s, board, self._needs())
-        gather = _Gather(works, rows, {stage.spec.table: stage.spec for stage in self.stages})
+        gather = _Gather(works, rows, [stage.spec for stage in self.stages])
         with in_our_words(), _options(watch, self.store_bytes):
             for batch in self._dataset(rows, board).iter_batches(
                 batch_size=None, batch_format="pyarrow"
@@ -123,7 +123,7 @@ class _Gather:
 
     works: Sequence[Mapping[str, Work]]
     rows: Sequence[pa.Table]
-    specs: Mapping[str, BackboneSpec]
+    specs: Sequence[BackboneSpec]
     _seen: dict[int, set[int]] = field(default_factory=dict)
     _count: dict[int, int] = field(default_factory=dict)
     _node: dict[int, str] = field(default_factory=dict)
@@ -145,9 +145,13 @@ class _Gather:
             self._count[number] = part + 1
             self._node[number] = row["node"]
         if len(self._seen[number]) == self._count.get(number):
-            specs = {table: self.specs[table] for table in self.works[number]}
+            specs = self._of(number)
             parts, node = self._count[number], self._node[number]
             self._merging[merge_shard.remote(self.rows[number], specs, parts, node)] = number
+
+    def _of(self, number: int) -> list[BackboneSpec]:
+        """The backbones that have something to do for a shard."""
+        return [spec for spec in self.specs if _own(spec, self.works[number])]
 
     def done(self) -> Iterator[tuple[int, Done]]:
         """What is finished by now."""
@@ -163,24 +167,31 @@ class _Gather:
         for ref in ready:
             number = self._merging.pop(ref)
             self._done.append((number, Done(ray.get(ref), json.loads(self._seconds[number]))))
-            for table, work in self.works[number].items():
-                self.specs[table].committer.table.remove_parts(work.name, self._count[number])
+            for spec in self._of(number):
+                table, name = spec.committer.keeper(_own(spec, self.works[number]))
+                table.remove_parts(name, self._count[number])
         done, self._done = self._done, []
         yield from done
 
 
+def _own(spec: BackboneSpec, works: Mapping[str, Work]) -> dict[str, Work]:
+    return {table: works[table] for table in spec.tables if table in works}
+
+
 @ray.remote(num_cpus=0, max_retries=RETRIES)
 def merge_shard(
-    row: pa.Table, specs: Mapping[str, BackboneSpec], parts: int, node: str
+    row: pa.Table, specs: Sequence[BackboneSpec], parts: int, node: str
 ) -> dict[str, Receipt]:
     """Commit a shard that was embedded in parts, in every table."""
     row = row.append_column("node", pa.array([node], pa.string()))
-    clips, found = clips_in(row), {}
-    for table, work in works_of(row).items():
-        committer = specs[table].committer
+    clips = clips_in(row)
+    found: dict[str, Receipt] = {}
+    for spec in specs:
+        committer, works = spec.committer, _own(spec, works_of(row))
+        table, name = committer.keeper(works)
         embedded = [
             Embedded.from_rows(rows, clips, committer.layers)
-            for rows in committer.table.read_parts(work.name, parts)
+            for rows in table.read_parts(name, parts)
         ]
-        found[table] = committer.commit(work, clips, embedded)
+        found |= committer.commit(works, clips, embedded)
     return found

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from audioflow.backbones.tuning import has_fast_bfloat16
-from audioflow.engine.embed_pipeline import Pipeline
-from audioflow.engine.embed_plan import TablePlan
+from audioflow.engine.embed_pipeline import AtWork, Pipeline
 from audioflow.planning.verdict import Backbone, RunFacts, Verdict, verdict
 
 
@@ -33,18 +32,18 @@ class Tally:
             items=items,
             workers=pipeline.workers(items),
             seconds=dict(self._seconds),
-            backbones=[_backbone(plan, pipeline, items) for plan in pipeline.plans],
+            backbones=[_backbone(one, pipeline, items) for one in pipeline.backbones],
             fast_bfloat16=has_fast_bfloat16(),
         )
         return verdict(facts)
 
 
-def _backbone(plan: TablePlan, pipeline: Pipeline, items: int) -> Backbone:
-    given = plan.spec.ready.given
+def _backbone(one: AtWork, pipeline: Pipeline, items: int) -> Backbone:
+    given = one.spec.ready.given
     return Backbone(
-        plan.spec.table,
+        one.spec.table,
         getattr(given, "precision", None),
         getattr(given, "hop_s", None),
-        on_gpu=plan.choice.num_gpus > 0,
-        actors=0 if pipeline.own_workers else min(items, pipeline.actors(plan.choice)),
+        on_gpu=one.choice.num_gpus > 0,
+        actors=0 if pipeline.own_workers else min(items, pipeline.actors(one.choice)),
     )

@@ -15,6 +15,7 @@ from audioflow.engine.embed_actor import BackboneSpec, Embedder
 from audioflow.engine.embed_decode import DecodeTask, decode_shard, decoder
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.embed_work import Done, Embedded, added, clips_in, works_of
+from audioflow.tables import Receipt
 
 
 class EmbedWorker:
@@ -36,16 +37,14 @@ class EmbedWorker:
         """Decode, embed and commit a shard. Of one with hours of media, only a part at a time is in
         memory; its embeddings are, until it is committed."""
         works = works_of(row)
-        embedders = [one for one in self._embedders if one.spec.table in works]
-        found: dict[str, list[Embedded]] = {table: [] for table in works}
+        embedders = [one for one in self._embedders if one.works(works)]
+        found: dict[str, list[Embedded]] = {one.spec.table: [] for one in embedders}
         part, seconds = row, "{}"
         for part in decode_shard(row, self._task, self._pulse):
             seconds = added(part["seconds"][0].as_py(), json.loads(seconds))
-            for embedder in embedders:
-                table = embedder.spec.table
-                found[table].append(embedder.embed(part, works[table], clips_in(part)))
-        receipts = {
-            one.spec.table: one.commit(works[one.spec.table], clips_in(part), found[one.spec.table])
-            for one in embedders
-        }
+            for one in embedders:
+                found[one.spec.table].append(one.embed(part, works, clips_in(part)))
+        receipts: dict[str, Receipt] = {}
+        for one in embedders:
+            receipts |= one.commit(works, clips_in(part), found[one.spec.table])
         return Done(receipts, json.loads(added(seconds, self._pulse.take_spent())))

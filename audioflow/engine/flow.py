@@ -1,12 +1,13 @@
 """The jobs by name, and `run`: all sections of a recipe in the order of the flow."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from audioflow.engine.run import Run
 from audioflow.errors import AudioflowError
+from audioflow.tables import Table
 
 _FUNCTIONS = {
     "manifest": "manifest:make_manifest",
@@ -32,15 +33,22 @@ def job_function(job: str) -> Callable[[Run], Any]:
 def begin_early(job: str, run: Run) -> None:
     """Let Ray start now where a job will need it, while everything else is being looked at.
 
-    That is certain where a table of embeddings is not complete; where all are, they may be
-    unchanged, and then nothing needs Ray.
+    That is certain where a table of embeddings (or of scores) is not complete; where all are, they
+    may be unchanged, and then nothing needs Ray.
     """
-    section = run.recipe.embed
-    if section is None or job not in ("embed", "run"):
-        return
     with suppress(AudioflowError):  # a store that does not answer is told when it is needed
-        if any(run.embeddings(name).header() is None for name in section.backbones):
+        if any(table.header() is None for table in _made_on_ray(job, run)):
             run.session.begin()
+
+
+def _made_on_ray(job: str, run: Run) -> Iterator[Table]:
+    """The tables that a job makes on Ray, those of the first of its jobs that needs it."""
+    embed, score = run.recipe.embed, run.recipe.score
+    embeds = job == "embed" or (job == "run" and run.recipe.embeds)
+    if embed is not None and embeds:
+        yield from map(run.embeddings, embed.backbones)
+    elif score is not None and job in ("score", "run"):
+        yield from map(run.scores, [*run.recipe.trained, *score.heads])
 
 
 def run_job(job: str, run: Run) -> None:
@@ -50,7 +58,8 @@ def run_job(job: str, run: Run) -> None:
     """
     jobs = run.recipe.sections if job == "run" else (job,)
     with run.session:
-        if "embed" in jobs:
+        scoring = run.recipe.score if "score" in jobs else None
+        if "embed" in jobs or (scoring is not None and scoring.source == "media"):
             from audioflow.engine.embed_plan import check_weights
 
             check_weights(run)

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from audioflow.downloads import LocalFile, local_files
 from audioflow.embeddings import ClipEmbedding, embedding_rows
 from audioflow.engine.run import Run, Watch
 from audioflow.errors import InputError
 from audioflow.importers import IMPORTERS
-from audioflow.importers.base import Imported, LocalFile
-from audioflow.npz import fetched
-from audioflow.recipe import ImportChoice
-from audioflow.redaction import masked
+from audioflow.importers.base import Imported
+from audioflow.matching import KeySettings, match
+from audioflow.recipe_score import ImportChoice
 from audioflow.shards import Shard
 from audioflow.tables import (
     SCHEMA_VERSION,
@@ -55,22 +57,20 @@ def _import_table(
     importer = IMPORTERS.build(kind, choice.options)
     table = run.embeddings(name)
     with contextlib.ExitStack() as stack:
-        files = []
-        for path in importer.files:
-            place = run.input(path)
-            url = masked(place.url, run.storage.secrets)
-            files.append(LocalFile(stack.enter_context(fetched(place)), url))
-        hashes = {file.url: _sha256(file) for file in files}
+        places = importer.files(run.input)
+        urls = [place.folder.url for place in places]
+        found = stack.enter_context(local_files(urls, run.storage))
+        files = [replace(one, name=place.name) for one, place in zip(found, places, strict=True)]
         settings = {
             "schema": SCHEMA_VERSION,
             "importer": kind,
             "revision": importer.revision,
             "settings": dict(importer.what_counts()),
-            "content": sorted(hashes.values()),
+            "content": sorted([file.name, _sha256(file)] for file in files),
         }
         key = fingerprint(settings)
         names = tuple(shard.name(key) for shard in shards)
-        plan = _Plan(name, settings, key, parent, shards, names)
+        plan = _Plan(name, settings, key, parent, shards, names, importer.settings.key)
         if old := run.unchanged(JOB, name, table, plan.fingerprint):
             return old
         with importer.opened(files) as imported:
@@ -89,6 +89,7 @@ class _Plan:
     manifest: Header
     shards: Sequence[Shard]
     names: tuple[str, ...]
+    matched_by: KeySettings
 
     @property
     def parents(self) -> dict[str, str]:
@@ -106,7 +107,7 @@ def _sha256(file: LocalFile) -> str:
 
 def _write(run: Run, table: Table, plan: _Plan, imported: Imported) -> Header:
     watch = Watch()
-    unknown = _unknown(plan, imported)
+    theirs, unknown = _matched(plan, imported)
     done = table.open_for(plan.names)
     pairs = zip(plan.shards, plan.names, strict=True)
     todo = [(shard, name) for shard, name in pairs if name not in done]
@@ -115,7 +116,7 @@ def _write(run: Run, table: Table, plan: _Plan, imported: Imported) -> Header:
     run.tell(JOB, "start", plan.name, total=total, done=clips)
     fresh: dict[str, Receipt] = {}
     for shard, name in todo:
-        fresh[name] = table.commit_content(name, _content(shard, imported))
+        fresh[name] = table.commit_content(name, _content(shard, imported, theirs))
         clips += len(shard)
         failures = sum(each.failures for each in fresh.values())
         run.tell(JOB, "progress", plan.name, done=clips, total=total, failures=failures)
@@ -146,28 +147,27 @@ def _header(
     )
 
 
-def _unknown(plan: _Plan, imported: Imported) -> int:
-    """How many clips of the files the manifest does not have."""
-    ids = [clip_id for shard in plan.shards for clip_id in shard.rows["clip_id"].to_pylist()]
-    known = sum(clip_id in imported.clip_ids for clip_id in ids)
-    if not known:
-        raise InputError(
-            f"embed.imports.{plan.name}: none of the {len(imported.clip_ids)} clips of its files "
-            f"is in the manifest; they are called like {min(imported.clip_ids)!r}, those of the "
-            f"manifest like {min(ids)!r}"
-        )
-    return len(imported.clip_ids) - known
+def _matched(plan: _Plan, imported: Imported) -> tuple[dict[str, str], int]:
+    """The ids of the files by clip id, and how many of them no clip has."""
+    clips = pa.concat_tables([shard.rows.select(["clip_id", "uri"]) for shard in plan.shards])
+    ids = sorted(imported.clip_ids)
+    source = f"embed.imports.{plan.name}"
+    if not ids:
+        raise InputError(f"{source}: its files hold no clip")
+    matched = match(ids, clips, plan.matched_by, source)
+    pairs = zip(clips["clip_id"].to_pylist(), matched.rows.tolist(), strict=True)
+    return {clip_id: ids[row] for clip_id, row in pairs if row >= 0}, len(matched.unknown)
 
 
-def _content(shard: Shard, imported: Imported) -> Content:
+def _content(shard: Shard, imported: Imported, theirs: Mapping[str, str]) -> Content:
     clips: dict[str, ClipEmbedding] = {}
     failures = []
     for clip_id, uri, duration_s in _clips(shard):
-        if clip_id not in imported.clip_ids:
+        if clip_id not in theirs:
             reason = "the imported files have no vectors of this clip"
             failures.append(Failure(clip_id, uri, STAGE, "not_found", reason))
             continue
-        found = imported.embedding(clip_id)
+        found = imported.embedding(theirs[clip_id])
         clips[clip_id] = found if duration_s is None else replace(found, duration_s=duration_s)
     rows = embedding_rows(list(clips), list(clips.values()), imported.layers)
     media_s = sum(clip.duration_s for clip in clips.values())

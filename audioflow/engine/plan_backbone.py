@@ -15,7 +15,7 @@ from audioflow.engine.embed_work import Embedded, Work, clips_in
 from audioflow.engine.plan_memory import Growth
 from audioflow.parquet import parquet_bytes
 from audioflow.planning.figures import ErrorSeen
-from audioflow.tables import Receipt
+from audioflow.tables import Receipt, Table
 
 _ROW_BYTES = 24
 """Of the columns of fixed width, in a row."""
@@ -88,7 +88,7 @@ class Backbone:
 
     def collect(self, last: pa.Table, parts: int) -> dict[str, OfTable]:
         """What was written of a shard, by clip; `last` is the last of its `parts` rows."""
-        table = self.spec.committer.table
+        table = Table(self.spec.folder)
         receipt = self._receipt(last, parts)
         rows = table.read_shard(receipt.name)
         found = dict(_rows(rows, self.spec.layers))
@@ -109,15 +109,17 @@ class Backbone:
     def _receipt(self, last: pa.Table, parts: int) -> Receipt:
         """The receipt of the shard; where it came in parts, they are put together first."""
         committer = self.spec.committer
-        work = Work(json.loads(last["todo"][0].as_py())[self.spec.table]["name"], {})
+        name = self.spec.table
+        works = {name: Work(json.loads(last["todo"][0].as_py())[name]["name"], {})}
+        table, shard = committer.keeper(works)
         if parts == 1:
-            return committer.table.receipt(work.name)
+            return table.receipt(shard)
         clips = clips_in(last)
         embedded = [
             Embedded.from_rows(rows, clips, committer.layers)
-            for rows in committer.table.read_parts(work.name, parts)
+            for rows in table.read_parts(shard, parts)
         ]
-        return committer.commit(work, clips, embedded)
+        return committer.commit(works, clips, embedded)[name]
 
 
 def _gave_rows(row: pa.Table, table: str) -> bool:

@@ -25,6 +25,7 @@ from ray.util.queue import Empty, Queue
 from audioflow.engine.loggers import Logged, Logger, check_loggers, loggers_of, scalars_of
 from audioflow.engine.lost import RETRIES
 from audioflow.engine.run import Run, Watch
+from audioflow.engine.train_calibrate import calibrate
 from audioflow.engine.train_data import (
     Classes,
     TrainTask,
@@ -53,7 +54,11 @@ _ASK_AGAIN_S = 0.5
 def train(run: Run) -> list[Header]:
     """Write `heads/<system>/` for every system of the recipe."""
     check_loggers(run)
-    return [_train_system(run, name, system) for name, system in run.recipe.systems.items()]
+    found = []
+    for name, system in run.recipe.systems.items():
+        _train_system(run, name, system)
+        found.append(calibrate(run, name, system, JOB))
+    return found
 
 
 def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, dict[str, str]]:
@@ -65,7 +70,7 @@ def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, d
         .fingerprint,
     }
     return fingerprint(
-        "head", SCHEMA_VERSION, name, parents, system.model_dump(mode="json")
+        "head", SCHEMA_VERSION, name, parents, system.of_head
     ), parents
 
 

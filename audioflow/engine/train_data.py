@@ -318,8 +318,9 @@ def counted(members: Membership, embedded: Container[str]) -> dict[str, int]:
 
 
 def _refuse_empty(task: TrainTask, counts: Mapping[str, int]) -> None:
+    asked = selects(task.section) or (task.fold is None and task.section.calibrated)
     for split in ("train", "val"):
-        if not counts[split] and (split == "train" or selects(task.section)):
+        if not counts[split] and (split == "train" or asked):
             raise InputError(
                 f"system {task.system!r}: no clip of the split {split} has an embedding in "
                 f"{task.embeddings.url}; see its failures/, or give manifest.splits a share "

@@ -48,7 +48,7 @@ def save_heads(run: Run, name: str, trained: Trained, watch: Watch) -> Header:
         name=name,
         fingerprint=trained.key,
         parents=trained.parents,
-        settings=system.model_dump(mode="json") | {"folds": trained.folds},
+        settings=system.of_head | {"folds": trained.folds},
         rows=len(trained.results),
         failures=0,
         shards=[],

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from audioflow.calibration import fitted_temperature
 from audioflow.engine.train_checkpoints import Checkpoints
 from audioflow.engine.train_data import TrainTask, example_sets
 from audioflow.events import EpochRecord
@@ -33,6 +32,7 @@ from audioflow.training import (
     normalise,
     stopped,
 )
+from audioflow.training.temperature import fitted_temperature
 
 _CHECKPOINT_S = 30.0
 _CHECKPOINT_EPOCHS = 10

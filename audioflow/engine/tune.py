@@ -20,6 +20,7 @@ from audioflow.engine.train import (
     head_fingerprint,
     train_task,
 )
+from audioflow.engine.train_calibrate import calibrate
 from audioflow.engine.train_data import check_splits, folds_of
 from audioflow.engine.train_save import Trained, save_heads
 from audioflow.engine.tune_ray import run_trials
@@ -42,7 +43,11 @@ _OPTUNA_ROUND = 8
 def tune(run: Run) -> list[Header]:
     """Write `tune/<name>/` and `heads/<name>/` for every search of the recipe."""
     check_loggers(run)
-    return [_tune_system(run, name, section) for name, section in run.recipe.tune.items()]
+    found = []
+    for name, section in run.recipe.tune.items():
+        found.append(_tune_system(run, name, section))
+        calibrate(run, name, run.recipe.systems[section.system], JOB)
+    return found
 
 
 def _tune_system(run: Run, name: str, section: TuneSection) -> Header:
@@ -56,7 +61,7 @@ def _tune_system(run: Run, name: str, section: TuneSection) -> Header:
         return old
     watch = Watch()
     search = _begun(run, name, section, system, key)
-    settings = section.model_dump(mode="json") | {"base": system.model_dump(mode="json")}
+    settings = section.model_dump(mode="json") | {"base": system.of_head}
     with loggers_of(run, Logged(JOB, name, table.folder, settings)) as search.loggers:
         mode = _search(search)
     if search.best is None:
@@ -199,7 +204,7 @@ def _save_trials(
         fingerprint=key,
         parents=dict(parents),
         settings=search.section.model_dump(mode="json")
-        | {"base": search.system.model_dump(mode="json"), "folds": search.folds},
+        | {"base": search.system.of_head, "folds": search.folds},
         rows=len(rows),
         failures=0,
         shards=[receipt],

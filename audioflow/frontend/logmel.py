@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audioflow.frontend import PadMode
-from audioflow.frontend.mel import Axis, MelScale, Norm, mel_filters
+from audioflow.frontend.mel import Axis, MelScale, Norm, centres_hz, mel_filters
 
 Spectrum = Literal["magnitude", "power"]
 Logarithm = Literal["natural", "log10", "db", "power_db", "none"]
@@ -72,6 +72,38 @@ class Constants:
         length = self.window_samples if not self.center else self.n_fft % 2
         count = max(0, 1 + (samples - length) // self.frame_hop_samples)
         return min(count, self.num_frames or count)
+
+    @property
+    def first_s(self) -> float:
+        """The middle of the first frame, in seconds after the begin of the waveform."""
+        return 0.0 if self.center else self.window_samples / 2 / self.sample_rate_hz
+
+    @property
+    def frame_s(self) -> float:
+        """The distance of frames in seconds."""
+        return self.frame_hop_samples / self.sample_rate_hz
+
+    @property
+    def bands_hz(self) -> tuple[float, ...]:
+        """The middle of every band."""
+        found = centres_hz(self.num_mels, self.low_hz, self.high_hz, self.scale)
+        return tuple(found.tolist())
+
+    @property
+    def quiet(self) -> float:
+        """What a band has that is silent in a patch that is not."""
+        if self.reference == "max" and self.top_db != "none":
+            return -self.top_db
+        if self.log == "none":
+            return 0.0
+        least = torch.zeros(1, 1, 1)
+        return float(_logarithm(least, replace(self, reference="one", top_db="none")))
+
+    @property
+    def unit(self) -> str:
+        """Of the values, in words."""
+        words = {"natural": "ln", "log10": "log10", "none": self.spectrum}
+        return words.get(self.log, "dB")
 
 
 def vggish(sample_rate_hz: int) -> Constants:

@@ -45,20 +45,19 @@ class LogMelKeys(Settings):
     frame_hop_samples, num_mels, low_hz and high_hz are to be given; the rest is, unless it is
     given, htk, hz, none, power, natural, not centred.
 
-    n_fft, window_samples, frame_hop_samples: of frames, in samples, under a periodic Hann window;
-    a window shorter than n_fft is filled up with zeros (given n_fft alone, the window is as long).
+    n_fft, window_samples, frame_hop_samples: of frames, in samples, under a periodic Hann window; a
+    window shorter than n_fft is filled up with zeros (given n_fft alone, the window is as long).
     num_mels, low_hz, high_hz: the bands. scale: of mel. linear_in: where the sides of the triangles
     are straight, in `hz` (librosa, torchaudio) or in `mel` (HTK, TensorFlow). norm: `slaney` gives
-    bands one area, `none` one peak. spectrum: what the bands sum up.
-    log: of factor x + offset, at least floor (by default -100 dB: 1e-10 of power, 1e-5 of
+    bands one area, `none` one peak. spectrum: what the bands sum up. factor, offset and floor: of
+    the log. log: of factor x + offset, at least floor (by default -100 dB: 1e-10 of power, 1e-5 of
     magnitudes): `natural`, `log10`, `db` (10 log10 of power, 20 of magnitudes), `power_db` (10
     log10 of either, as some code has it), or `none`, for x itself. With a log that is not the
-    preset's, the preset's factor, offset and the like are void.
-    reference, top_db, both in dB: relative to full scale (`one`) or to the patch's largest value
-    (`max`); cut off so far below the largest.
-    center: frames are centred on their time, by padding half an FFT in front and behind as
-    pad_mode says (`constant`: zeros); else frames lie inside the patch. num_frames: only the first
-    so many.
+    preset's, the preset's factor, offset and the like are void. reference: what dB are relative to,
+    full scale (`one`) or the patch's largest value (`max`). top_db: cut off so many dB below the
+    largest. center: frames are centred on their time, by padding half an FFT in front and behind as
+    pad_mode says; else frames lie inside the patch. pad_mode: what is padded with, the sound
+    mirrored or (`constant`) zeros. num_frames: only the first so many.
     """
 
     preset: Preset = "none"

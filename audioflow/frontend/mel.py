@@ -38,6 +38,14 @@ def to_hz(mel: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
     return np.where(mel < 15.0, mel * _SLANEY_LINEAR_HZ, above)
 
 
+def centres_hz(
+    num_bands: int, low_hz: float, high_hz: float, scale: MelScale
+) -> NDArray[np.float64]:
+    """(M,) the frequencies at which the filters of `mel_filters` peak."""
+    ends = to_mel(np.array([low_hz, high_hz], np.float64), scale)
+    return to_hz(np.linspace(ends[0], ends[1], num_bands + 2), scale)[1:-1]
+
+
 @lru_cache(maxsize=32)
 def mel_filters(  # noqa: PLR0913, PLR0917 - each is a constant in which front ends differ
     n_fft: int,

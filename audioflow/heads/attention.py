@@ -26,6 +26,7 @@ class AttentionSettings(Settings):
 
     position: what a patch knows of its place: nothing, a learned vector for each of `max_patches`
     places (longer clips are an error), or sines and cosines (Vaswani et al. 2017), for any length.
+    max_patches: the places of a learned position.
     residual: patches are added to what attention makes of them. hidden: width of a token, that of
     the vectors unless given; where it differs, a linear map comes first.
     """

@@ -14,7 +14,10 @@ from audioflow.heads.estimators import EstimatorSettings, pipeline
 
 
 class LogisticRegressionSettings(EstimatorSettings):
-    """c: weight of the errors against the penalty; tol: where the solver stops."""
+    """c: weight of the errors against the penalty; tol: where the solver stops.
+
+    max_iter: the most steps of the solver.
+    """
 
     c: float = Field(1.0, gt=0)
     tol: float = Field(1e-4, ge=0)

@@ -50,7 +50,7 @@ class AttentionPool(nn.Module):
         self, tokens_BPH: Tensor, mask_BP: Tensor, *, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         tokens_BPH = shown(tokens_BPH, mask_BP)
-        count = len(tokens_BPH)
+        count = tokens_BPH.shape[0]  # not `len`, which a traced graph would take for a constant
         if not count:  # torch's attention fails on a batch of none: one of zeros, taken off again
             tokens_BPH = torch.cat([tokens_BPH, tokens_BPH.new_zeros(1, *tokens_BPH.shape[1:])])
             mask_BP = mask_BP.new_ones(1, mask_BP.shape[1])

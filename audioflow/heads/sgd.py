@@ -19,8 +19,9 @@ class SgdSettings(EstimatorSettings):
     """alpha: factor of the L2 penalty. max_iter: the most passes over the vectors.
 
     tol: stop after five passes that lower the loss by less; None for all `max_iter` passes.
-    learning_rate: `optimal` falls as 1 / (alpha * (t + t0)); the others begin with `rate` (0.01 if
-    None): `constant`, `invscaling` (rate / √t), or `adaptive` (a fifth whenever the loss stays).
+    learning_rate: `optimal` falls as 1 / (alpha * (t + t0)); the others begin with `rate`:
+    `constant`, `invscaling` (rate / √t), or `adaptive` (a fifth whenever the loss stays). rate: the
+    first learning rate, 0.01 if None; not of `optimal`.
     """
 
     alpha: float = Field(1e-4, ge=0)

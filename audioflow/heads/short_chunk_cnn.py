@@ -26,8 +26,10 @@ LEAST_FRAMES = math.prod(frames for _, (_, frames) in _BLOCKS)
 
 
 class ShortChunkCnnSettings(Settings):
-    """Shares of values zeroed in training: dropout after every block of convolutions,
-    last_dropout before the last layer."""
+    """dropout: share of values zeroed in training after every block of convolutions.
+
+    last_dropout: the same before the last layer.
+    """
 
     dropout: float = Field(0.1, ge=0, lt=1)
     last_dropout: float = Field(0.5, ge=0, lt=1)

@@ -14,10 +14,11 @@ from audioflow.heads.estimators import EstimatorSettings, pipeline
 
 
 class SklearnMlpSettings(EstimatorSettings):
-    """hidden: widths of the hidden layers. alpha: factor of the L2 penalty. lr: learning rate.
+    """hidden: widths of the hidden layers. solver: what makes the steps. lr: learning rate.
 
-    batch_size: None for 200, or all vectors where there are fewer. max_iter: the most passes over
-    the vectors. tol: stop after ten passes that lower the loss by less.
+    alpha: factor of the L2 penalty. batch_size: None for 200, or all vectors where there are fewer.
+    max_iter: the most passes over the vectors. tol: stop after ten passes that lower the loss by
+    less.
     """
 
     no_class_weights: ClassVar[str] = "MLPClassifier"

@@ -1,6 +1,7 @@
 """Where the time of a run of `embed` went, and the one setting that would change it most.
 
-Workers say how many seconds they spent on each stage: `fetch`, `decode`, `embed TABLE`, `write`.
+Workers say how many seconds they spent on each stage: `fetch`, `decode`, `embed TABLE`, `write`,
+or `score` where no embeddings are written.
 What they had beside that, they waited. Times of several workers are added up: worker seconds.
 """
 
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["start", "decode", "network", "io", "scheduler"]
+Kind = Literal["start", "decode", "network", "heads", "io", "scheduler"]
 
 WAIT = "wait"
 _EMBED = "embed "
@@ -118,6 +119,7 @@ def _kind(facts: RunFacts, shares: Mapping[str, float], bare: float) -> Kind:
     candidates: dict[Kind, float] = {
         "network": network,
         "decode": shares.get("decode", 0.0),
+        "heads": shares.get("score", 0.0),
         "io": _io(shares),
         "scheduler": shares[WAIT],
     }
@@ -136,6 +138,7 @@ def _words(kind: Kind, facts: RunFacts, shares: Mapping[str, float], slowest: Ba
     heads: dict[Kind, str] = {
         "network": f"bound by the backbone {slowest.table}",
         "decode": "bound by decoding",
+        "heads": "bound by the heads",
         "io": "bound by fetching and writing",
         "scheduler": "workers waited for work most of the time",
         "start": "",
@@ -162,6 +165,8 @@ def _advice(kind: Kind, facts: RunFacts, shares: Mapping[str, float], slowest: B
     if kind == "decode":
         waits = "give Ray more CPUs: the GPU waits for the decoders"
         return waits if slowest.on_gpu else _MORE_CORES
+    if kind == "heads":
+        return _MORE_CORES
     if kind == "io":
         return _faster_io(facts, shares, slowest)
     few = facts.items < _MANY_ITEMS * facts.workers

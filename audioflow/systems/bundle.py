@@ -5,6 +5,7 @@ heads/audio/
   weights.safetensors   parameters (head.*, pooling.*) and normalisation (normalise.*)
   estimator.skops       instead of these, for a head that scikit-learn fitted
   epochs.json           one record per epoch
+  calibration.json      where the recipe asks for one: see `calibration.system`
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """The heads of all folds as one: what was held out of none of them is scored by their mean.
 
 heads/audio/
-  ensemble.json   names of the members
-  fold-1/ ...     a head bundle each
+  ensemble.json     names of the members
+  fold-1/ ...       a head bundle each
+  calibration.json  where the recipe asks for one: see `calibration.system`
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from audioflow.calibration.system import CALIBRATION, SystemCalibration
 from audioflow.errors import TableError
 from audioflow.storage import Folder
 from audioflow.systems.bundle import HeadBundle
@@ -35,9 +37,13 @@ def save_ensemble(folder: Folder, folds: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Heads:
-    """A trained system: one head, or one per fold, by the fold's name ("" for the only one)."""
+    """A trained system: one head, or one per fold, by the fold's name ("" for the only one).
+
+    calibration: what is done with its scores before they stand in a table, where there is one.
+    """
 
     members: Mapping[str, HeadBundle]
+    calibration: SystemCalibration | None = None
 
     @classmethod
     def load(cls, folder: Folder) -> "Heads":
@@ -45,7 +51,7 @@ class Heads:
         try:
             told = json.loads(folder.read(ENSEMBLE))
         except FileNotFoundError:
-            return cls({"": HeadBundle.load(folder)})
+            return _calibrated({"": HeadBundle.load(folder)}, folder)
         except ValueError as error:
             raise _damaged(folder, str(error)) from error
         if not isinstance(told, dict) or told.get("version") != ENSEMBLE_VERSION:
@@ -53,7 +59,8 @@ class Heads:
         names: list[str] = told.get("members", [])
         if not names:
             raise _damaged(folder, "it names no member")
-        return cls({n.removeprefix("fold-"): HeadBundle.load(folder / n) for n in names})
+        members = {n.removeprefix("fold-"): HeadBundle.load(folder / n) for n in names}
+        return _calibrated(members, folder)
 
     @property
     def first(self) -> HeadBundle:
@@ -67,8 +74,8 @@ class Heads:
         return list(dict.fromkeys(wanted))
 
     def scores(self, rows: pa.Table, fold: str | None = None) -> tuple[list[str], Scores]:
-        """Clip ids and scores (B, C) of rows of embeddings: by the head of a fold, or by the mean
-        of all."""
+        """Clip ids and scores (B, C), not calibrated, of rows of embeddings: by the head of a fold,
+        or by the mean of all."""
         names = [fold] if fold is not None else list(self.members)
         read: list[tuple[InputSpec, ClipRows]] = []
         total: Scores | None = None
@@ -82,6 +89,18 @@ class Heads:
             total = found if total is None else total + found
         assert total is not None
         return read[0][1].clip_ids, (total / len(names)).astype(np.float32)
+
+
+def _calibrated(members: Mapping[str, HeadBundle], folder: Folder) -> Heads:
+    """Heads with the calibration that stands beside them."""
+    heads = Heads(members, SystemCalibration.load(folder))
+    classes = heads.first.spec.classes
+    if heads.calibration is not None and list(heads.calibration.classes) != classes:
+        raise TableError(
+            f"{folder.file(CALIBRATION)} is of the classes {list(heads.calibration.classes)}, the "
+            f"heads there of {classes}; remove it and run the job train again"
+        )
+    return heads
 
 
 def _damaged(folder: Folder, why: str) -> TableError:

@@ -145,7 +145,8 @@ class _Run:
         else:
             fused = is_fused(header)
             systems = header.settings["systems"] if fused else None
-            schema = scores_schema(len(header.classes), fused=fused)
+            more = header.settings.get("columns", [])
+            schema = scores_schema(len(header.classes), fused=fused, more=more)
             problems = partial(score_problems, classes=header.classes, systems=systems)
             make = partial(make, schema=schema, problems=problems)
         return [make(receipt=receipt) for receipt in header.shards]

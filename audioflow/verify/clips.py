@@ -40,8 +40,9 @@ class ClipIndex:
                 self.splits.append(sys.intern(split))
 
     def in_splits(self, names: Collection[str]) -> NDArray[np.bool_]:
-        """(N,) which clips `score` takes for these splits: theirs, and cross-validated ones."""
-        wanted = {*names, CROSS_VALIDATED}
+        """(N,) which clips `score` takes for these splits, as `scores.is_scored` says."""
+        folded = "val" if "test" in self.splits else "test"
+        wanted = {*names, *([CROSS_VALIDATED] if folded in ("test", *names) else [])}
         return np.fromiter((split in wanted for split in self.splits), np.bool_, len(self.splits))
 
 

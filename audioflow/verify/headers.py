@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from audioflow.errors import AudioflowError
+from audioflow.schemas import MORE_SCORES
 from audioflow.storage import Folder
 from audioflow.tables import HEADER, Header, Receipt, Table
 from audioflow.verify.faults import TableFault
@@ -109,6 +110,9 @@ def _wrong_settings(table: str, header: Header) -> Iterator[str]:
         key = "systems" if is_fused(header) else "splits"
         if not _is_texts(settings.get(key)):
             yield f"settings.{key} is {settings.get(key)!r}, expected a list of names"
+        more = settings.get("columns", [])
+        if not _is_texts(more) or not set(more) <= set(MORE_SCORES):
+            yield f"settings.columns is {more!r}, expected some of {', '.join(MORE_SCORES)}"
         if not header.classes or not _is_texts(header.classes):
             yield f"classes is {header.classes!r}, expected names"
     if kind == "head" and not _is_texts(settings.get("folds")):
@@ -160,10 +164,27 @@ def parent_faults(table: str, header: Header, headers: Headers) -> Iterator[Tabl
                 f"{fingerprint}, the one there has {now.fingerprint}"
             )
             yield TableFault(table, "parent", what, HEADER, way_out)
+    yield from _other_calibration(table, header, headers)
     for needed in _needed_parents(table, header):
         if not any(parent.startswith(needed) for parent in header.parents):
             what = f"{table} names no parent {needed}"
             yield TableFault(table, "parent", what, HEADER, way_out)
+
+
+def _other_calibration(table: str, header: Header, headers: Headers) -> Iterator[TableFault]:
+    """Scores that were calibrated otherwise than the head's calibration of today would."""
+    if kind_of(table) != "scores":
+        return
+    head = next((headers.get(one) for one in header.parents if one.startswith("heads/")), None)
+    if head is None:
+        return
+    used, now = header.settings.get("calibration"), head.stats.get("calibration", {}).get("key")
+    if used != now:
+        what = (
+            f"{table} was calibrated by {used or 'nothing'}, heads/{head.name} has the calibration "
+            f"{now or 'none'}"
+        )
+        yield TableFault(table, "parent", what, HEADER, f"run `{made_by(table, header)}` again")
 
 
 def _missing_parent(parent: str, headers: Headers) -> str:
@@ -176,6 +197,9 @@ def _missing_parent(parent: str, headers: Headers) -> str:
 def _needed_parents(table: str, header: Header) -> tuple[str, ...]:
     kind = kind_of(table)
     if kind == "scores":
-        return ("scores/",) if is_fused(header) else ("heads/",)
+        if is_fused(header):
+            return ("scores/",)
+        foreign = {"import", "bundle"} & header.settings.keys()  # made from what is no table here
+        return ("manifest",) if foreign else ("heads/",)
     heads = ("embeddings/",)
     return {"embeddings": ("manifest",), "head": heads, "tune": heads}.get(kind, ())

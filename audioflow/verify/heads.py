@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from audioflow.calibration.system import CALIBRATION, SystemCalibration
 from audioflow.errors import AudioflowError
 from audioflow.storage import Folder
 from audioflow.tables import HEADER, Header
@@ -56,6 +57,29 @@ def head_faults(run: Folder, table: str, header: Header, headers: Headers) -> It
                 yield TableFault(table, data.kind, data.what, f"{place}{name}", way_out)
             elif what := bundle.problem(name, data):
                 yield TableFault(table, "damaged_file", what, f"{place}{name}", way_out)
+    yield from _calibration_faults(run, table, header)
+
+
+def _calibration_faults(run: Folder, table: str, header: Header) -> Iterator[TableFault]:
+    """A calibration that is gone, not as it was written, or that the header does not name."""
+    told, way_out = header.stats.get("calibration"), f"run `{made_by(table, header)}` again"
+    if told is None:
+        if (run / table).exists(CALIBRATION):
+            what = f"{table}/{HEADER} does not name this file, and `score` would use it"
+            yield TableFault(table, "extra_file", what, CALIBRATION, f"{way_out}, or remove it")
+        return
+    data = _bytes(run / table, CALIBRATION, {CALIBRATION: told.get("sha256", "")})
+    if isinstance(data, _Problem):
+        yield TableFault(table, data.kind, data.what, CALIBRATION, way_out)
+        return
+    try:
+        found = SystemCalibration.parse(data)
+    except ValueError as error:
+        yield TableFault(table, "damaged_file", str(error), CALIBRATION, way_out)
+        return
+    if list(found.classes) != header.classes:
+        what = "its classes are not those of the header"
+        yield TableFault(table, "damaged_file", what, CALIBRATION, way_out)
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,7 @@ def score_problems(
     if not rows.num_rows:
         return
     scores_RC = score_matrix(rows)
-    for row in np.flatnonzero(~((scores_RC >= 0) & (scores_RC <= 1)).all(axis=1)).tolist():
-        worst = next(value for value in scores_RC[row].tolist() if not 0 <= value <= 1)
-        yield row, f"has the score {worst:g}, expected 0 to 1"
+    yield from _outside(scores_RC, "score")
     predicted = rows["predicted"].to_pylist()
     position = {name: index for index, name in enumerate(classes)}
     told_R = rows["score"].to_numpy()
@@ -58,6 +56,26 @@ def score_problems(
             yield row, f"has the score {told_R[row]:g} for {name!r}, but not in its scores"
     if systems is not None:
         yield from _unknown_systems(file, systems)
+    if "raw_scores" in file.schema_arrow.names:
+        raw_RC = score_matrix(file.read(columns=["raw_scores"]), "raw_scores")
+        yield from _outside(raw_RC, "score before calibration")
+    if "above_threshold" in file.schema_arrow.names:
+        yield from _unknown_classes(file, classes)
+
+
+def _outside(scores_RC: NDArray[np.float32], what: str) -> Iterator[tuple[int, str]]:
+    for row in np.flatnonzero(~((scores_RC >= 0) & (scores_RC <= 1)).all(axis=1)).tolist():
+        worst = next(value for value in scores_RC[row].tolist() if not 0 <= value <= 1)
+        yield row, f"has the {what} {worst:g}, expected 0 to 1"
+
+
+def _unknown_classes(file: pq.ParquetFile, classes: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Classes above their threshold that there are not."""
+    column, known = _column(file, "above_threshold"), pa.array(classes, pa.string())
+    rows, names = pc.list_parent_indices(column), column.flatten()
+    for place in np.flatnonzero(~np.asarray(pc.is_in(names, known))).tolist():
+        name = names[place].as_py()
+        yield rows[place].as_py(), f"is above the threshold of {name!r}, which is not a class"
 
 
 def _unknown_systems(file: pq.ParquetFile, systems: Sequence[str]) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,164 @@
+"""A run of the pipeline from media to tables, told and watched over."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from audioflow.engine.embed_pipeline import Item, Pipeline
+from audioflow.engine.embed_plan import Planned, counts, is_systemic
+from audioflow.engine.embed_tally import Tally
+from audioflow.engine.embed_work import Work
+from audioflow.engine.run import Run, Watch
+from audioflow.errors import TooManyFailures
+from audioflow.shards import Shard, base_name
+from audioflow.tables import Header, Receipt, Table
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run of the pipeline made: receipts by table and shard as planned, and where the time
+    went (for `stats`)."""
+
+    fresh: Mapping[str, Mapping[str, Receipt]]
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
+def items_of(
+    shards: Sequence[Shard],
+    names: Mapping[str, Sequence[str]],
+    works: Mapping[str, Mapping[str, Work]],
+    augment: Sequence[bool],
+    *,
+    scored: bool = False,
+) -> list[Item]:
+    """The shards in which any table lacks something.
+
+    names: of the shards in every table, as planned. works: what is to be done, by table and such a
+    name. augment: of which clips of the manifest there are variants.
+    """
+    found = []
+    for number, shard in enumerate(shards):
+        mine = {
+            table: works[table][planned[number]]
+            for table, planned in names.items()
+            if planned[number] in works[table]
+        }
+        if mine:
+            found.append(Item(shard, mine, [augment[index] for index in shard.indices], scored))
+    return found
+
+
+def stream(
+    run: Run, job: str, pipeline: Pipeline, items: Sequence[Item], tables: Mapping[str, Table]
+) -> Made:
+    """Run the pipeline over the items, telling of each that comes out.
+
+    Raises `TooManyFailures` where the first clips of a table all fail for a reason that is not
+    theirs.
+    """
+    fresh: dict[str, dict[str, Receipt]] = {name: {} for name in tables}
+    if not items:
+        return Made(fresh)
+    total = items[0].shard.manifest.num_rows
+    clips = total - sum(len(item.shard) for item in items)
+    failures, media_s = 0, 0.0
+    run.tell(job, "start", ", ".join(tables), total=total, done=clips)
+    first = _FirstClips(tables, pipeline.section.give_up_after)
+    tally = Tally()
+    with closing(pipeline.results(items)) as finished:  # so that giving up ends the workers too
+        for item, done in finished:
+            receipts = done.receipts
+            tally.add(done.seconds)
+            for table, receipt in receipts.items():
+                fresh[table][item.works[table].name] = receipt
+                failures += receipt.failures
+            first.look(receipts)
+            media_s += max((receipt.media_s for receipt in receipts.values()), default=0.0)
+            clips += len(item.shard)
+            run.tell(job, "progress", done=clips, total=total, failures=failures, media_s=media_s)
+    found = tally.verdict(pipeline, len(items))
+    run.tell(job, "note", text=found.text, verdict=found.kind, shares=dict(found.shares))
+    where = {"start_s": round(tally.start_s, 3), "verdict": found.text}
+    where |= {"bound": found.kind, "bare": round(found.bare, 4), "advice": found.advice}
+    shares = {stage: round(share, 4) for stage, share in found.shares.items()}
+    return Made(fresh, where | {"shares": shares})
+
+
+class _FirstClips:
+    """Gives up where the first clips of a table all fail for a reason that is not theirs.
+
+    The next run tries such shards again (`embed_plan.is_systemic`).
+    """
+
+    def __init__(self, tables: Mapping[str, Table], least: int) -> None:
+        self._tables = tables
+        self._least = least
+        self._seen: dict[str, list[Receipt]] = {}
+        self._sound: set[str] = set()
+
+    def look(self, receipts: Mapping[str, Receipt]) -> None:
+        """Raises `TooManyFailures` once the first clips of a table have failed."""
+        for table, receipt in receipts.items():
+            if table in self._sound:
+                continue
+            seen = self._seen.setdefault(table, [])
+            seen.append(receipt)
+            _, failures = counts(seen)
+            errors = {error for each in seen for error in each.errors}
+            if not is_systemic(receipt) or len(errors) > 1:
+                self._sound.add(table)
+            elif failures >= self._least:
+                self._give_up(table, errors.pop(), failures)
+
+    def _give_up(self, name: str, error: str, failures: int) -> None:
+        failed = self._tables[name].shard_failures(self._seen[name][0].name)
+        example = failed.to_pylist()[0]
+        raise TooManyFailures(
+            f"gave up: the first {failures} clips all failed as {error!r}, {example['clip_id']!r} "
+            f"for one: {example['reason']}. That is not the clips' fault: see to the credentials, "
+            "the root of the media or the network, and run the same command again; these clips "
+            "are then tried again (embed.give_up_after says after how many clips to give up)"
+        )
+
+
+def receipts_of(plan: Planned, fresh: Mapping[str, Receipt]) -> list[Receipt]:
+    """The receipts of all shards of a table, in the order of the plan."""
+    newest = plan.committed | {base_name(receipt.name): receipt for receipt in fresh.values()}
+    return [newest[name] for name in plan.names]
+
+
+def stats_of(
+    plan: Planned, fresh: Mapping[str, Receipt], watch: Watch, where: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What was done in this run; where nothing was, what the table said of the run before."""
+    resumed = len(plan.names) - len(fresh)
+    if not fresh:
+        return {**plan.old_stats, "resumed": resumed}
+    done, _ = counts(fresh.values())
+    if plan.taken_over:
+        return watch.stats(
+            done - plan.taken_over, resumed=resumed, taken_over=plan.taken_over, **where
+        )
+    media_s = sum(receipt.media_s for receipt in fresh.values())
+    return watch.stats(done, media_s, resumed=resumed, **where)
+
+
+def check_failures(headers: Sequence[Header], allowed: float) -> None:
+    """Raises `TooManyFailures` where more clips of a complete table failed than are allowed."""
+    over = []
+    for header in headers:
+        clips, failures = counts(header.shards)
+        if failures > allowed * clips:
+            errors: Counter[str] = Counter()
+            for shard in header.shards:
+                errors.update(shard.errors)
+            told = ", ".join(f"{error} {count}" for error, count in sorted(errors.items()))
+            over.append(f"{header.name}: {failures} of {clips} clips failed ({told})")
+    if over:
+        raise TooManyFailures(
+            f"{'; '.join(over)}; embed.max_failed_share allows {allowed:.0%}. The tables are "
+            "complete: `audioflow failures RUN_DIR` shows why; mend the files and run again with "
+            "--retry-failed, or raise embed.max_failed_share"
+        )
