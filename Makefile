@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := $(BIN)/audioflow run configs/demo.yaml
 
-.PHONY: demo test slow bench lint types format lock clean help
+.PHONY: demo test slow bench docs lint types format lock clean help
 
 help:
 	@echo "make demo    set up, make a small corpus, run the whole flow, say where the report is"
 	@echo "make test    set up, run the tests         make slow    run those that take minutes"
 	@echo "make lint    ruff, rules and format        make types   mypy"
 	@echo "make bench   time embed against what its cores allow (CASE=name for one case)"
+	@echo "make docs    write docs/recipe.md anew from the models of a recipe"
 	@echo "make format  let ruff rewrite the files    make clean   remove runs/, data/demo, data/bench"
 
 $(READY): requirements.lock pyproject.toml
@@ -37,6 +38,10 @@ slow: $(READY)
 # How close embed comes to what the cores allow; all cases take half an hour, one less than three minutes.
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(CASE)
+
+# The keys of a recipe, from the models that check one.
+docs: $(READY)
+	$(BIN)/python -m docs.make
 
 lint: $(READY)
 	$(BIN)/ruff check .
