@@ -8,7 +8,7 @@ per second ("x real time"), of all cores together.
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,24 +46,32 @@ def decoding(files: Sequence[Path], choices: Sequence[Choice], clip_s: float, co
     return sum(_together(partial(_decode, files, choices, clip_s), cores, 1))
 
 
-def network(choice: Choice, clip_s: float, cores: int, device: str = "cpu") -> Network:
+def network(
+    choice: Choice, clip_s: float, cores: int, device: str = "cpu", most: int = 2**16
+) -> Network:
     """A backbone on patches in memory: one-thread processes against one with all threads.
 
-    On a GPU one process, with patches that lie there.
+    On a GPU one process, with patches that lie there. most: patches at once.
     """
     ways = [(1, 1)] if cores == 1 or device != "cpu" else [(cores, 1), (1, cores)]
     best: tuple[float, int, int, int] = (0.0, 1, 1, 1)
     for processes, threads in ways:
-        curves = _together(partial(_curve, choice, clip_s, device), processes, threads)
+        curves = _together(partial(_curve, choice, clip_s, device, most), processes, threads)
         shared = set.intersection(*(set(curve) for curve in curves))
         batch = max(shared, key=lambda size: sum(curve[size] for curve in curves))
         rate = sum(curve[batch] for curve in curves)
         best = max(best, (rate, processes, threads, batch))
-    rate, processes, threads, batch = best
-    found = _together(partial(_network, choice, clip_s, device, batch), processes, threads)
+    _, processes, threads, batch = best
+    return again(Network(0.0, processes, threads, batch, None), choice, clip_s, device)
+
+
+def again(known: Network, choice: Choice, clip_s: float, device: str = "cpu") -> Network:
+    """The same backbone in the same way once more: how fast it is now."""
+    work = partial(_network, choice, clip_s, device, known.batch)
+    found = _together(work, known.processes, known.threads)
     rate = sum(one for one, _ in found)
     share = sum(one * share for one, share in found) / rate
-    return Network(rate, processes, threads, batch, rate / share if share > 0 else None)
+    return replace(known, rate=rate, frontend=rate / share if share > 0 else None)
 
 
 def ideal(rates: Sequence[float]) -> float:
@@ -131,10 +139,12 @@ def _decode(files: Sequence[Path], choices: Sequence[Choice], clip_s: float, bar
     return count * clip_s / (time.perf_counter() - began)
 
 
-def _curve(choice: Choice, clip_s: float, device: str, barrier: Any) -> dict[int, float]:
+def _curve(choice: Choice, clip_s: float, device: str, most: int, barrier: Any) -> dict[int, float]:
     backbone, call = _loaded(choice, device)
     found: dict[int, float] = {}
     for size, batch in _batches(backbone, clip_s, device):
+        if size > most:
+            break
         call(batch)
         barrier.wait()
         began, count = time.perf_counter(), 0

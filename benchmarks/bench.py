@@ -15,11 +15,12 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import alone
@@ -69,22 +70,33 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     files = corpus.make_root(case.kind, case.count, CACHE / "media", folder / "media")
     unique = corpus.unique_files(case.kind, CACHE / "media")
     decode = alone.decoding(unique, case.choices, clip_s, cpus)
-    networks = {one.name: alone.network(one, clip_s, cpus, device) for one in case.choices}
-    stages = [decode, *(one.rate for one in networks.values())]
+    before = [alone.network(one, clip_s, cpus, device, case.most) for one in case.choices]
     gpus = {"num_gpus": case.num_gpus} if case.num_gpus else {}
-    section = {"backbones": {c.name: dict(c.options) | gpus for c in case.choices}}
+    section: dict[str, Any] = {"backbones": {c.name: dict(c.options) | gpus for c in case.choices}}
+    if case.shard:
+        section["clips_per_shard"] = case.shard
     with bucket(case.store, files, folder) as (root, fetch):
-        if fetch:
-            stages.append(fetch)
         manifest = {"reader": "folder", "root": root}
         outcome = pipeline.embed(folder, manifest, section, cpus)
+    # Shared machines change their speed by the minute: what is compared is read on both sides.
+    after = [
+        alone.again(one, choice, clip_s, device)
+        for one, choice in zip(before, case.choices, strict=True)
+    ]
+    decodes = [decode, alone.decoding(unique, case.choices, clip_s, cpus)]
+    decode = mean(decodes)
+    networks = {
+        choice.name: replace(first, rate=mean([first.rate, last.rate]))
+        for choice, first, last in zip(case.choices, before, after, strict=True)
+    }
+    stages = [decode, *(one.rate for one in networks.values()), *([fetch] if fetch else [])]
     # On a GPU decoding goes on beside it; on cores one takes turns with the other.
     ideal = min(stages) if case.num_gpus else alone.ideal(stages)
     rates = {
         "decode": decode,
         "fetch": fetch,
         "frontend": _slowest(networks, "frontend"),
-        "backbone": alone.ideal([one.rate for one in networks.values()]),
+        "backbone": _together(networks.values()),
         "ideal": ideal,
         "steady": outcome.steady,
         "whole": outcome.whole,
@@ -95,7 +107,11 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         "clips": case.count,
         "cpus": cpus,
         "rates": {name: round(rate, 1) for name, rate in rates.items() if rate},
-        "share_of_ideal": round(outcome.steady / ideal, 3),
+        "share_of_ideal": round(outcome.steady / ideal, 3) if outcome.steady else None,
+        "drift": {
+            "decode": round(decodes[1] / decodes[0], 2),
+            "backbone": round(_together(after) / _together(before), 2),
+        },
         "networks": {name: asdict(one) for name, one in networks.items()},
         "first_shard_s": round(outcome.first_shard_s, 2),
         "seconds": round(outcome.seconds, 1),
@@ -107,6 +123,11 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         if rate := rates[other]:
             found[key] = round(outcome.whole / rate, 2)
     return found
+
+
+def _together(networks: Iterable[alone.Network]) -> float:
+    """What several reach one after the other."""
+    return alone.ideal([one.rate for one in networks])
 
 
 def _slowest(networks: Mapping[str, alone.Network], what: str) -> float | None:

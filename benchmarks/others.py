@@ -1,4 +1,4 @@
-"""Cases of their own: many clips, damaged files, scoring from embeddings."""
+"""Cases of their own: many clips, damaged files, scoring and searching embeddings."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -65,8 +65,16 @@ def score(folder: Path) -> dict[str, Any]:
     return scoring.measure(folder)
 
 
+def search(folder: Path) -> dict[str, Any]:
+    """Seconds of one search among a million clips of 128 numbers."""
+    from search import measure
+
+    return measure(folder)
+
+
 MEASURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "scale": scale,
     "corrupt": corrupt,
     "score": score,
+    "search": search,
 }

@@ -64,7 +64,7 @@ def embed(
     events.unlink(missing_ok=True)
     run_job("manifest", recipe, [], cpus)
     started = time.time()
-    with _Memory() as memory:
+    with Memory() as memory:
         run_job("embed", recipe, ["--events", str(events)], cpus, memory)
     seconds = time.time() - started
     told = [json.loads(line) for line in events.read_text().splitlines()]
@@ -82,7 +82,7 @@ def embed(
 
 
 def run_job(
-    job: str, recipe: Path, more: Sequence[str], cpus: int, memory: "_Memory | None" = None
+    job: str, recipe: Path, more: Sequence[str], cpus: int, memory: "Memory | None" = None
 ) -> None:
     pinned = ["taskset", "-c", ",".join(map(str, range(cpus)))]
     command = [*pinned, COMMAND, job, str(recipe), *more]
@@ -110,16 +110,17 @@ def _clock(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["time"]).timestamp()
 
 
-class _Memory:
-    """Looks every second at how much memory a process and its descendants have."""
+class Memory:
+    """Looks every so often at how much memory a process and its descendants have."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float = 2.0) -> None:
         self.root: int | None = None
+        self._every_s = every_s
         self.peak_bytes = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "_Memory":
+    def __enter__(self) -> "Memory":
         self._thread.start()
         return self
 
@@ -128,7 +129,7 @@ class _Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(2.0):
+        while not self._ended.wait(self._every_s):
             if self.root:
                 now = sum(_pss_bytes(number) for number in _family(self.root))
                 self.peak_bytes = max(self.peak_bytes, now)

@@ -40,7 +40,8 @@ def _rates(one: Mapping[str, Any]) -> list[str]:
 
 
 def _ratios(one: Mapping[str, Any]) -> list[str]:
-    cells = [f"`{one['case']}`", f"{one['share_of_ideal']:.2f}"]
+    share = one["share_of_ideal"]
+    cells = [f"`{one['case']}`", "" if share is None else f"{share:.2f}"]
     cells += [_number(one.get(name)) for name in ("times_per_file_way", "times_plain_ray")]
     cells += [_number(one.get(name)) for name in ("first_shard_s", "seconds", "peak_gb")]
     return [*cells, str(one.get("verdict", "")).partition(";")[0]]
