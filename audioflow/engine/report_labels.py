@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from audioflow.checks import Heard, Suspects
+from audioflow.checks import Heard, Suspect, Suspects
 from audioflow.engine.report_tables import shown_uri
 from audioflow.report import ClipRow, ClipTable, SystemScores
 from audioflow.report.formats import join_words, percent_sign, plural
@@ -50,13 +50,7 @@ def label_table(doubted: Suspects, uris: Mapping[str, str]) -> ClipTable:
     rows = [
         ClipRow(
             {one.clip_id: shown_uri(uris[one.clip_id])},
-            (
-                one.label,
-                one.better,
-                one.margin,
-                f"{len(one.systems)} of {one.judged}",
-                join_words(list(one.systems)),
-            ),
+            (one.label, one.better, one.margin, _doubted_by(one)),
         )
         for one in doubted.rows[:MOST_SHOWN]
     ]
@@ -74,11 +68,15 @@ def label_table(doubted: Suspects, uris: Mapping[str, str]) -> ClipTable:
         id="labels",
         title="Labels to check",
         lead=lead,
-        columns=("label", "more likely", "margin", "doubted by", "systems"),
+        columns=("label", "more likely", "margin", "doubted by"),
         rows=tuple(rows),
         num_rows=len(doubted.rows),
         numeric=frozenset({"margin"}),
     )
+
+
+def _doubted_by(one: Suspect) -> str:
+    return f"{len(one.systems)} of {one.judged}: {join_words(list(one.systems))}"
 
 
 def label_cells(

@@ -69,9 +69,7 @@ def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, d
         .complete_header()
         .fingerprint,
     }
-    return fingerprint(
-        "head", SCHEMA_VERSION, name, parents, system.of_head
-    ), parents
+    return fingerprint("head", SCHEMA_VERSION, name, parents, system.of_head), parents
 
 
 def _train_system(run: Run, name: str, system: SystemSection) -> Header:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from audioflow.cli import plugins
 from audioflow.engine.report import make_report
 from audioflow.engine.run import Run
+from audioflow.errors import RecipeError
 from audioflow.recipe import Recipe
+from audioflow.recipe_file import load_recipe
 from audioflow.storage import Folder
 from audioflow.tables import Header, Table
 from tests.unit.scored_tables import Clips, Told, softmax_scores, write_manifest, write_scores
@@ -124,8 +128,28 @@ def test_wrong_labels_lead_the_list_to_review(folder: Path) -> None:
     agreed = [row["clip_id"] for row in rows if row["systems"] == "one two"]
     assert len(wrong.intersection(agreed)) >= 18
     assert wrong.issuperset(agreed[:18])
-    assert tables["labels"]["rows"][0]["cells"][3:] == ["2 of 2", "one and two"]
+    assert tables["labels"]["rows"][0]["cells"][3] == "2 of 2: one and two"
     assert all(row["decision"] == "" for row in rows)
+
+
+def test_a_table_that_is_not_made_is_a_fault_of_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    text = (
+        "run_dir: x\nmanifest: {reader: folder, root: d}\nembed: {backbones: {acoustic: {}}}\n"
+        "report: {checks: {duplicates: %s}}\n"
+    )
+    path.write_text(text % "acustic")
+    told = (
+        "r.yaml:4: report.checks.duplicates: 'acustic' is no embeddings table of this recipe; "
+        "allowed: auto, off, acoustic; did you mean 'acoustic'?"
+    )
+    with pytest.raises(RecipeError, match=re.escape(told)):
+        load_recipe(str(path), [], plugins(), "report")
+    for good in ("off", "auto", "acoustic"):
+        path.write_text(text % good)
+        recipe = load_recipe(str(path), [], plugins(), "report")
+        assert recipe.report is not None
+        assert recipe.report.checks.duplicates == good
 
 
 def test_what_is_not_wanted_is_not_done(folder: Path) -> None:
