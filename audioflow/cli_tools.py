@@ -6,9 +6,8 @@ import csv
 import json
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,17 +15,22 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from audioflow import doctor_cli, weights_cli
+from audioflow import (
+    compare_cli,
+    datasets_cli,
+    doctor_cli,
+    explain_cli,
+    export_cli,
+    search_cli,
+    weights_cli,
+)
 from audioflow.codebook_cli import codebook_command
 from audioflow.console import STATUS_EVERY_S, guarded, plain_out
 from audioflow.errors import StorageError
 from audioflow.failures import Chosen, FailureGroup, TableFailures, all_failures, summarise
-from audioflow.places import input_url, output_url
 from audioflow.planning_cli import PlanCommand, run_plan
-from audioflow.plugins import plugins
-from audioflow.recipe_file import load_recipe
 from audioflow.redaction import masked
-from audioflow.storage import Folder, path_url
+from audioflow.run_argument import run_folder
 from audioflow.tables import FAILURES_SCHEMA, Failure
 from audioflow.verify import verify
 from audioflow.verify.text import one_line, plural, verification_lines
@@ -48,6 +52,11 @@ TOOLS = {
     "failures": "Show which clips of a run failed, why, and what to do.",
     "plan": "Probe a small sample, and say what the job embed will take.",
     "doctor": "Check this machine: golden vectors, versions, Ray, stores, weights.",
+    "search": search_cli.HELP,
+    "explain": explain_cli.HELP,
+    "export": export_cli.HELP,
+    "compare": compare_cli.HELP,
+    "datasets": datasets_cli.HELP,
     "weights": weights_cli.HELP,
 }
 """The tools and what they do, in words."""
@@ -59,6 +68,11 @@ def register(app: typer.Typer) -> None:
     app.command("failures", help=TOOLS["failures"])(failures_command)
     app.command("plan", help=TOOLS["plan"])(plan_command)
     app.command("doctor", help=TOOLS["doctor"])(doctor_cli.doctor)
+    app.command("search", help=TOOLS["search"])(search_cli.search_command)
+    app.command("explain", help=TOOLS["explain"])(explain_cli.explain_command)
+    app.command("export", help=TOOLS["export"])(export_cli.export_command)
+    app.command("compare", help=TOOLS["compare"])(compare_cli.compare_command)
+    app.command("datasets", help=TOOLS["datasets"])(datasets_cli.datasets_command)
     weights_cli.app.command("codebook")(codebook_command)
     app.add_typer(weights_cli.app, name="weights")
 
@@ -113,18 +127,6 @@ def plan_command(  # noqa: PLR0913 - one parameter per option
     cluster = (cpus, gpus, machines)
     asked = PlanCommand(recipe, overrides or [], sample, *cluster, price, currency, as_json)
     raise typer.Exit(guarded(lambda: _plan(asked)))
-
-
-def run_folder(run_dir: str) -> Folder:
-    """The folder of a run, where the jobs look for it: by its path, or by its recipe.
-
-    A relative path that is there from the current folder is taken as it is. A recipe brings the
-    `storage_options` along that its folder needs.
-    """
-    if run_dir.endswith((".yaml", ".yml")) and Path(run_dir).is_file():
-        recipe = load_recipe(run_dir, [], plugins(), "manifest")
-        return Folder(output_url(recipe.run_dir), recipe.storage_options)
-    return Folder(path_url(input_url(run_dir)))
 
 
 # verify
@@ -220,9 +222,19 @@ def _failures(
         _show_table(out, found_in)
     if csv_path is not None:
         out.print(f"\nall of them: {escape(csv_path)}")
-    if any(found_in.table.startswith("embeddings/") and found_in.count for found_in in tables):
-        out.print("\nto try them again: audioflow embed RECIPE --retry-failed")
+    for job in _retrying(tables):
+        out.print(f"\nto try them again: audioflow {job} RECIPE --retry-failed")
     return 0
+
+
+def _retrying(tables: Sequence[TableFailures]) -> list[str]:
+    """The jobs that try clips again: those in whose tables media failed."""
+    places = {
+        found_in.table.partition("/")[0]
+        for found_in in tables
+        if any(group.stage in ("fetch", "decode", "embed") for group in found_in.groups)
+    }
+    return [job for place, job in (("embeddings", "embed"), ("scores", "score")) if place in places]
 
 
 def _line(table: str, failure: Failure) -> str:

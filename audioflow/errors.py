@@ -23,6 +23,7 @@ ERROR_CLASSES = (
     "out_of_memory",
     "network",
     "refused",
+    "no_scores",
     "internal",
 )
 """The closed set of reasons for which a clip may fail (column `error` of a failures table)."""

@@ -15,7 +15,7 @@ from audioflow.redaction import masked
 from audioflow.registry import nearest
 from audioflow.storage import Folder
 from audioflow.tables import FAILURES, RECEIPTS, Failure, Header, Receipt, Table
-from audioflow.verify.headers import is_fused, read_header
+from audioflow.verify.headers import read_header
 from audioflow.verify.places import kind_of, tables_in
 
 HINTS: Mapping[str, str] = {
@@ -47,6 +47,8 @@ HINTS: Mapping[str, str] = {
     "network": "The store did not answer, also after some tries. Try these clips again later.",
     "refused": "The file points at other files, or claims to be larger than real media is. It is "
     "never opened: name the media files themselves.",
+    "no_scores": "The imported scores have no row of this clip, or one without numbers. Add it to "
+    "the file, or fuse: another system may have scored the clip.",
     "internal": "This is a fault of audioflow, not of the file. Report it with the reason.",
 }
 """Error class -> what it means and what to do about it; of every class there is one."""
@@ -197,8 +199,10 @@ class _Source:
         """
         if kind_of(self.table) != "scores":
             return False
-        fused = self._header is not None and is_fused(self._header)
-        return fused or failure.stage not in _FOLLOWING
+        settings = self._header.settings if self._header is not None else {}
+        if settings.get("source") == "media":  # there are no embeddings that it came with
+            return False
+        return bool(settings.get("fused")) or failure.stage not in _FOLLOWING
 
     def clips(self) -> int:
         """Clips that the table accounts for so far."""

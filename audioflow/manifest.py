@@ -40,6 +40,8 @@ class Clip:
     """The labels before some were merged; None where none was."""
     place: str = ""
     """Where the clip was read, for messages: a file, or a line of a list."""
+    group: str = ""
+    """What the clip was cut from, where its reader knows of more than its file."""
 
     @property
     def origin(self) -> str:
@@ -158,7 +160,8 @@ def _added(additions: Sequence[Addition], main: Sequence[_Placed]) -> list[_Plac
         _refuse_duplicates(addition.clips)
         key = f"manifest.extra.{addition.name}"
         for clip in addition.clips:
-            clip_id, group = f"{addition.name}/{clip.clip_id}", f"{addition.name}/{clip.uri}"
+            clip_id = f"{addition.name}/{clip.clip_id}"
+            group = f"{addition.name}/{clip.group or clip.uri}"
             if clip_id in ids or group in groups:
                 what = f"clip id {clip_id!r}" if clip_id in ids else f"group {group!r}"
                 raise InputError(
@@ -185,7 +188,7 @@ def _some(items: Sequence[str]) -> str:
 
 def _group(clip: Clip, group_by: str) -> str:
     if group_by == "recording":
-        return clip.uri
+        return clip.group or clip.uri
     if group_by.startswith("regex:"):
         found = re.search(group_by.removeprefix("regex:"), clip.clip_id)
         if not found:
@@ -227,7 +230,10 @@ def _divided(
     if splits.folds is not None:
         return _in_folds(clips, groups, section, source)
     if splits.column is not None:
-        return _published(clips, groups, splits, taught), [None] * len(clips)
+        found = _published(clips, groups, splits, taught)
+        if splits.val_share is not None:
+            found = _with_val(found, clips, groups, section, source)
+        return found, [None] * len(clips)
     shares = {name: share for name, share in splits.fractions.items() if share > 0}
     return _stratified(clips, groups, shares, section.seed, source), [None] * len(clips)
 
@@ -320,6 +326,23 @@ def _published(
             f"it; remove the class, or give train other values of {name!r}"
         )
     return found
+
+
+def _with_val(
+    found: Sequence[str],
+    clips: Sequence[Clip],
+    groups: Sequence[str],
+    section: ManifestSection,
+    source: str,
+) -> list[str]:
+    """The splits with a share of the train clips as val."""
+    share = section.splits.val_share or 0.0
+    places = [place for place, split in enumerate(found) if split == "train"]
+    inside, of = [clips[place] for place in places], [groups[place] for place in places]
+    shares = {"train": 1 - share, "val": share}
+    parts = _stratified(inside, of, shares, section.seed, source)
+    drawn = dict(zip(places, parts, strict=True))
+    return [drawn.get(place, split) for place, split in enumerate(found)]
 
 
 def _refuse_straddling(parts: Sequence[str], groups: Sequence[str], clips: Sequence[Clip]) -> None:

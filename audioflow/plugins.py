@@ -8,8 +8,18 @@ from audioflow.importers import IMPORTERS
 from audioflow.media import DECODERS
 from audioflow.pooling import POOLINGS
 from audioflow.recipe import Plugins
+from audioflow.score_importers import SCORE_IMPORTERS
 
 
 def plugins() -> Plugins:
     """The registries of all plug-ins."""
-    return Plugins(READERS, DECODERS, BACKBONES, POOLINGS, HEADS, FUSION_RULES, IMPORTERS)
+    return Plugins(
+        READERS,
+        DECODERS,
+        BACKBONES,
+        POOLINGS,
+        HEADS,
+        FUSION_RULES,
+        IMPORTERS,
+        SCORE_IMPORTERS,
+    )

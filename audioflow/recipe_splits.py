@@ -19,7 +19,8 @@ class SplitsSection(Settings):
 
     train, val and test: shares of the clips that add up to 1; beside `column`, lists of its values.
     Beside `folds`, `test` may be a share of the clips (or, of a column of folds, a list of its
-    values) that is in none of them. column: published splits, a column of the list. folds: how
+    values) that is in none of them; beside `column`, `val` may be a share of the train clips, where
+    none is published. column: published splits, a column of the list. folds: how
     many, 3 or more; or a column with published ones.
     """
 
@@ -37,7 +38,7 @@ class SplitsSection(Settings):
             others += ["column"] if self.column is not None else []
             problems = _fold_problems(self.folds, others) + _held_out_problems(self)
         elif self.column is not None:
-            problems = _value_problems(given)
+            problems = _column_problems(given)
         else:
             problems = _share_problems(given)
         if problems:
@@ -52,7 +53,15 @@ class SplitsSection(Settings):
     @property
     def values(self) -> dict[str, str]:
         """Value of `column` -> split."""
-        return {str(value): name for name in SPLITS for value in getattr(self, name) or ()}
+        lists = {name: getattr(self, name) for name in SPLITS}
+        told = {name: values for name, values in lists.items() if isinstance(values, list)}
+        return {str(value): name for name, values in told.items() for value in values}
+
+    @property
+    def val_share(self) -> float | None:
+        """The share of the train clips of `column` that is val, where none is published."""
+        by_share = self.column is not None and isinstance(self.val, float)
+        return float(self.val) if by_share else None
 
     @property
     def filled(self) -> tuple[str, ...]:
@@ -91,6 +100,21 @@ def _held_out_problems(splits: SplitsSection) -> list[str]:
             f"test is {shown(test)}; beside a number of folds, allowed: a share between 0 and 1"
         ]
     return []
+
+
+def _column_problems(given: Mapping[str, Any]) -> list[str]:
+    val = given.get("val")
+    if not isinstance(val, float):
+        return _value_problems(given)
+    problems = _value_problems({name: value for name, value in given.items() if name != "val"})
+    if not 0 < val < 1:
+        problems.append(
+            f"val is {shown(val)}; beside column, allowed: a list of its values, or a share of the "
+            "train clips between 0 and 1"
+        )
+    if given.get("train") is None:
+        problems.append("val is a share of train, which has no values of column; give it some")
+    return problems
 
 
 def _value_problems(given: Mapping[str, Any]) -> list[str]:

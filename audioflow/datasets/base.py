@@ -1,6 +1,7 @@
 """What every reader offers."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from audioflow.manifest import Clip
@@ -11,14 +12,30 @@ Resolve = Callable[[str], Folder]
 """Turns a path of the recipe into its place: an absolute url, with the options of its store."""
 
 
+@dataclass(frozen=True)
+class About:
+    """What a person wants to know of a reader; what it reads stands in its file's docstring.
+
+    recipe: the section `manifest` for it, in YAML. get: commands of a shell that fetch the public
+    set into the folder they run in; nobody but a person runs them. size: of what they fetch.
+    """
+
+    recipe: str
+    get: tuple[str, ...] = ()
+    home: str = ""
+    licence: str = ""
+    size: str = ""
+
+
 class Reader(Protocol):
     """A data-set format: finds clips, labels and published columns; decodes nothing.
 
-    makes_media: whether it writes the media where they are not there.
+    makes_media: whether it writes the media where they are not there. about: see `About`.
     """
 
     Settings: ClassVar[type[Settings]]
     makes_media: ClassVar[bool]
+    about: ClassVar[About]
 
     def __init__(self, settings: Any) -> None: ...
 

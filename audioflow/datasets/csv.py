@@ -1,17 +1,16 @@
 """`csv`: a list of clips with a file column and a label column, whose names the recipe gives."""
 
-import csv
-import io
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from audioflow.datasets.base import Resolve, clip_id
+from audioflow.datasets.base import About, Resolve, clip_id
+from audioflow.datasets.lines import read_text, split_rows
 from audioflow.errors import InputError
 from audioflow.listing import FoundFile, find_files
 from audioflow.manifest import Clip
@@ -25,8 +24,12 @@ _SHOWN = 10
 class CsvSettings(Settings):
     """list: the CSV file or url. root: what files are relative to; the list's folder if None.
 
-    The `*_column` settings name columns of the list. `label_separator` splits one cell into several
-    labels. `delimiter` separates columns. A byte-order mark, and blanks around a cell, are ignored.
+    file_column, label_column: columns with the path and the class. id_column: with the clip's id;
+    by default it is made from the path, and the span where there is one. start_column,
+    duration_column: with the span of the recording, in seconds; the whole recording without.
+    label_separator: splits a cell into several labels. delimiter: what separates columns.
+
+    A byte-order mark, and blanks around a cell, are ignored.
     """
 
     list: str = Field(min_length=1)
@@ -60,6 +63,9 @@ class CsvReader:
 
     Settings = CsvSettings
     makes_media: ClassVar[bool] = False
+    about: ClassVar[About] = About(
+        recipe="manifest: {reader: csv, list: clips.csv, file_column: file, label_column: label}"
+    )
 
     def __init__(self, settings: CsvSettings) -> None:
         self.settings = settings
@@ -74,7 +80,7 @@ class CsvReader:
         folder, _ = place.split()
         files = _Files(resolve(self.settings.root) if self.settings.root else folder)
         url = masked(place.url, place.options.secrets)
-        rows = _rows(_text(place, url), url, self.settings.delimiter)
+        rows = split_rows(_text(place, url), url, self.settings.delimiter)
         _, columns = next(rows, (0, []))
         _check_columns(columns, url, self.settings)
         clips, faults = [], []
@@ -96,35 +102,10 @@ class _LineError(Exception):
 
 
 def _text(place: Folder, url: str) -> str:
-    folder, name = place.split()
     try:
-        return folder.read(name).decode("utf-8-sig")
+        return read_text(place)
     except FileNotFoundError:
         raise InputError(f"{url} does not exist (manifest.list)") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{url} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); "
-            "save it as UTF-8"
-        ) from error
-
-
-def _rows(text: str, url: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells of every row that has some, with the number of the row's first line."""
-    rows = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
-    )
-    number = 1
-    try:
-        for cells in rows:
-            stripped = [cell.strip() for cell in cells]
-            if any(stripped):
-                yield number, stripped
-            number = rows.line_num + 1
-    except csv.Error as error:
-        raise InputError(
-            f"{url}:{number} is not CSV: {error}; a cell with a quote in it stands in quotes, the "
-            "inner one written twice"
-        ) from error
 
 
 def _check_columns(columns: Sequence[str], url: str, settings: CsvSettings) -> None:

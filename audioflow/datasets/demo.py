@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from audioflow.datasets.base import Resolve
+from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.demo_corpus import make_corpus
 from audioflow.datasets.folder import FolderReader, FolderSettings
 from audioflow.errors import InputError
@@ -30,6 +30,7 @@ class DemoReader:
 
     Settings = DemoSettings
     makes_media: ClassVar[bool] = True
+    about: ClassVar[About] = About(recipe="manifest: {reader: demo, root: data/demo}")
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings

@@ -1,4 +1,7 @@
-"""`folder`: one sub-folder per class, every file in it (at any depth) a clip."""
+"""`folder`: one sub-folder per class, every file in it (at any depth) a clip.
+
+Or, where no class is known yet, every file at any depth.
+"""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -6,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from audioflow.datasets.base import Resolve
+from audioflow.datasets.base import About, Resolve
 from audioflow.errors import InputError
 from audioflow.listing import FoundFile, find_files
 from audioflow.manifest import Clip
@@ -16,10 +19,14 @@ _SHOWN = 5
 
 
 class FolderSettings(Settings):
-    """root: folder or url with one sub-folder per class; pattern: which file names are clips."""
+    """root: folder or url with one sub-folder per class; pattern: which file names are clips.
+
+    labels: whether the sub-folders are classes; without, clips have none, and files lie anywhere.
+    """
 
     root: str = Field(min_length=1)
     pattern: str = Field("*", min_length=1)
+    labels: bool = True
 
 
 class FolderReader:
@@ -27,6 +34,7 @@ class FolderReader:
 
     Settings = FolderSettings
     makes_media: ClassVar[bool] = False
+    about: ClassVar[About] = About(recipe="manifest: {reader: folder, root: clips}")
 
     def __init__(self, settings: FolderSettings) -> None:
         self.settings = settings
@@ -40,9 +48,10 @@ class FolderReader:
         place = resolve(self.settings.root)
         root, found = place.url, find_files(place.url, place.options)
         if not found:
-            raise InputError(
-                f"{root} holds no file; expected one sub-folder per class with media in it"
+            inside = (
+                "one sub-folder per class with media in it" if self.settings.labels else "media"
             )
+            raise InputError(f"{root} holds no file; expected {inside}")
         files = [file for file in found if fnmatchcase(_name(file), self.settings.pattern)]
         if not files:
             raise InputError(
@@ -50,20 +59,21 @@ class FolderReader:
                 f"there are {len(found)}, the first is {found[0].relative!r}"
             )
         loose = [file.relative for file in files if "/" not in file.relative]
-        if loose:
+        if loose and self.settings.labels:
             raise InputError(
                 f"{root} holds files that are in no class folder: {', '.join(loose[:_SHOWN])}"
                 + (f" and {len(loose) - _SHOWN} more" if len(loose) > _SHOWN else "")
                 + "; move each into a sub-folder named as its class, leave them out by "
-                "manifest.pattern (like '*.wav'), or list the clips with manifest.reader=csv"
+                "manifest.pattern (like '*.wav'), list the clips with manifest.reader=csv, or say "
+                "manifest.labels=false where no class is known"
             )
-        return [_clip(file) for file in files]
+        return [_clip(file, labelled=self.settings.labels) for file in files]
 
 
 def _name(file: FoundFile) -> str:
     return file.relative.rsplit("/", 1)[-1]
 
 
-def _clip(file: FoundFile) -> Clip:
-    label = file.relative.partition("/")[0]
-    return Clip(file.relative, file.url, (label,), size_bytes=file.size_bytes, version=file.version)
+def _clip(file: FoundFile, *, labelled: bool) -> Clip:
+    labels = (file.relative.partition("/")[0],) if labelled else ()
+    return Clip(file.relative, file.url, labels, size_bytes=file.size_bytes, version=file.version)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from audioflow.datasets.base import Resolve
+from audioflow.datasets.base import About, Resolve
 from audioflow.errors import InputError
 from audioflow.manifest import Clip
 from audioflow.records import fingerprint
@@ -49,7 +49,11 @@ class LevelSettings(Settings):
 
 
 class NoiseSettings(Settings):
-    """root: folder that holds, or gets, the files. beta: 0 is white, 1 pink, 2 brown noise."""
+    """root: folder that holds, or gets, the files. label: their class. count: how many.
+
+    duration_s, sample_rate_hz: of each. beta: 0 is white, 1 pink, 2 brown noise. level: how loud
+    they are. seed: another one gives others.
+    """
 
     root: str = Field(min_length=1)
     label: str = Field(min_length=1)
@@ -76,6 +80,15 @@ class NoiseReader:
 
     Settings = NoiseSettings
     makes_media: ClassVar[bool] = True
+    about: ClassVar[About] = About(
+        recipe="manifest:\n"
+        "  reader: csv\n"
+        "  list: clips.csv\n"
+        "  file_column: file\n"
+        "  label_column: label\n"
+        "  extra:\n"
+        "    nothing: {reader: noise, root: noise, label: silence, count: 200, new_classes: true}"
+    )
 
     def __init__(self, settings: NoiseSettings) -> None:
         self.settings = settings

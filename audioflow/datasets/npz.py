@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from audioflow.datasets.base import Resolve
+from audioflow.datasets.base import About, Resolve
 from audioflow.errors import InputError, shown
 from audioflow.manifest import Clip
 from audioflow.npz import TARGETS, PatchFile, fetched
@@ -74,6 +74,13 @@ class NpzReader:
 
     Settings = NpzSettings
     makes_media: ClassVar[bool] = False
+    about: ClassVar[About] = About(
+        recipe="manifest:\n"
+        "  reader: npz\n"
+        "  files: {train: train.npz, test: test.npz}\n"
+        "  class_names: [dog, rain]\n"
+        "  splits: {column: split, train: [train], val: 0.1, test: [test]}"
+    )
 
     def __init__(self, settings: NpzSettings) -> None:
         self.settings = settings

@@ -22,7 +22,7 @@ Use = Literal["read", "write"]
 PATIENCE = Retrying(attempts=3, first_wait_s=0.5, most_wait_s=2.0, patience_s=20.0)
 """Whoever asks waits for the answer: a store that needs longer is told as unreachable."""
 
-_DATA = ("root", "list", "files")
+_DATA = ("root", "list", "files", "folder", "annotations", "names", "label_list")
 """Settings of readers and importers that name what is read, also where it is no url."""
 
 _S3 = ("s3://", "s3a://")

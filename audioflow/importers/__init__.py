@@ -6,5 +6,8 @@ IMPORTERS = Registry(
     "importer",
     {
         "npz": "audioflow.importers.npz:NpzImporter",
+        "soundnet_csv": "audioflow.importers.soundnet_csv:SoundNetCsvImporter",
+        "mel_npy": "audioflow.importers.mel_npy:MelNpyImporter",
+        "hf_dataset": "audioflow.importers.hf_dataset:HfDatasetImporter",
     },
 )

@@ -1,32 +1,59 @@
 """What every importer offers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from audioflow.downloads import LocalFile
 from audioflow.embeddings import ClipEmbedding
+from audioflow.errors import InputError
+from audioflow.listing import find_files
+from audioflow.matching import KeyChoice, KeySettings
 from audioflow.registry import Settings
+from audioflow.schemas import embeddings_schema
+from audioflow.storage import Folder
+
+Resolve = Callable[[str], Folder]
+"""Turns a path of the recipe into its place: an absolute url, with the options of its store."""
+
+_TAKEN = tuple(embeddings_schema({}).names)
+
+
+def _free(value: str) -> str:
+    if value in _TAKEN:
+        raise ValueError(
+            f"{value!r} is a column of every embeddings table; allowed: any other name than "
+            + ", ".join(_TAKEN)
+        )
+    return value
+
+
+LayerName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_free)]
 
 
 class ImporterSettings(Settings):
-    """What every importer asks for. files: paths or urls; their content counts, not their place."""
+    """What every importer takes. key: how its ids are matched to clips."""
 
-    files: list[str] = Field(min_length=1)
+    key: KeyChoice = KeySettings(of="clip_id")
 
 
 @dataclass(frozen=True)
-class LocalFile:
-    """A file to import: a local path with its content, and the url that messages name."""
+class Place:
+    """Where a file to import lies. name: its path below the folder that the settings name, where
+    that says whose vectors it holds; it counts then, as the content does."""
 
-    path: str
-    url: str
+    folder: Folder
+    name: str = ""
 
 
 class Imported(Protocol):
-    """The vectors in some files, by clip id. A clip is in memory only while it is asked for."""
+    """The vectors in some files, by their own ids. A clip is in memory only while it is asked for.
+
+    A layer may have several vectors per patch (the frames of a spectrogram), of each the same.
+    """
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -39,7 +66,8 @@ class Imported(Protocol):
         ...
 
     def embedding(self, clip_id: str) -> ClipEmbedding:
-        """The vectors of a clip, one or more; raises `KeyError` for a clip that is not there.
+        """The vectors of a clip, one or more; raises `KeyError` for a clip that is not there, and
+        `InputError` for vectors that cannot be.
 
         Its length is that of its patches, as far as nothing else is known; its coverage is 1.
         """
@@ -58,13 +86,17 @@ class Importer(Protocol):
     def __init__(self, settings: Any) -> None: ...
 
     @property
-    def files(self) -> Sequence[str]:
-        """What is read: paths or urls, as the settings say."""
+    def settings(self) -> ImporterSettings:
+        """What the recipe says."""
         ...
 
     @property
     def layers(self) -> Sequence[str]:
-        """Names of the layers, as the settings say."""
+        """Names of the layers, as the settings say; those of the files where they say none."""
+        ...
+
+    def files(self, resolve: Resolve) -> Sequence[Place]:
+        """The places of all files that are read; raises `InputError` where there is none."""
         ...
 
     def what_counts(self) -> Mapping[str, Any]:
@@ -72,5 +104,20 @@ class Importer(Protocol):
         ...
 
     def opened(self, files: Sequence[LocalFile]) -> AbstractContextManager[Imported]:
-        """The vectors of the files. Raises `InputError` for what is missing or wrong in them."""
+        """The vectors of the files, which have the names of their places.
+
+        Raises `InputError` for what is missing or wrong in them.
+        """
         ...
+
+
+def files_below(place: Folder, *endings: str, expected: str) -> list[Place]:
+    """The places of all files below a folder whose names end so; raises `InputError` for none."""
+    found = [
+        Place(Folder(file.url, place.options), file.relative)
+        for file in find_files(place.url, place.options)
+        if file.relative.endswith(endings)
+    ]
+    if not found:
+        raise InputError(f"{place.url} holds no {' or '.join(endings)} file; expected {expected}")
+    return found

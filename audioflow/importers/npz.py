@@ -13,32 +13,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from audioflow.embeddings import ClipEmbedding
 from audioflow.errors import InputError
-from audioflow.importers.base import Imported, ImporterSettings, LocalFile
+from audioflow.importers.base import (
+    Imported,
+    ImporterSettings,
+    LayerName,
+    LocalFile,
+    Place,
+    Resolve,
+)
 from audioflow.npz import IDS, VECTORS, ClipPatches, PatchFile
-from audioflow.schemas import embeddings_schema
-
-_TAKEN = tuple(embeddings_schema({}).names)
 
 
 class NpzImporterSettings(ImporterSettings):
-    """layer: what the vectors are called. hop_s: distance between the starts of patches."""
+    """files: paths or urls. layer: what the vectors are called. hop_s: distance between the starts
+    of patches."""
 
-    layer: str = Field("embedding", min_length=1, max_length=100)
+    files: list[str] = Field(min_length=1)
+    layer: LayerName = "embedding"
     hop_s: float = Field(1.0, gt=0)
-
-    @field_validator("layer")
-    @classmethod
-    def _free(cls, value: str) -> str:
-        if value in _TAKEN:
-            raise ValueError(
-                f"{value!r} is a column of every embeddings table; allowed: any other name than "
-                + ", ".join(_TAKEN)
-            )
-        return value
 
 
 class NpzImporter:
@@ -50,16 +46,15 @@ class NpzImporter:
     def __init__(self, settings: NpzImporterSettings) -> None:
         self.settings = settings
 
-    @property
-    def files(self) -> Sequence[str]:
-        return self.settings.files
+    def files(self, resolve: Resolve) -> Sequence[Place]:
+        return [Place(resolve(path)) for path in self.settings.files]
 
     @property
     def layers(self) -> Sequence[str]:
         return (self.settings.layer,)
 
     def what_counts(self) -> Mapping[str, Any]:
-        return {"layer": self.settings.layer, "hop_s": self.settings.hop_s}
+        return self.settings.model_dump(mode="json", exclude={"files"})
 
     @contextlib.contextmanager
     def opened(self, files: Sequence[LocalFile]) -> Iterator[Imported]:

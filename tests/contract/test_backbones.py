@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from audioflow.backbones import BACKBONES
+from audioflow.backbones.base import sees_spectrogram
 from audioflow.backbones.running import Heard, Limits, embed_pictures, embed_sound
 from audioflow.media.packing import ClipEnd, PicturesWindow
 from audioflow.media.parts import FramePatching
@@ -295,3 +296,57 @@ def test_no_clip_is_no_part(backbone):
 def test_batches_are_bounded_in_values():
     limits = Limits(patches_per_batch=256, values_per_batch=1_000_000)
     assert [limits.batch_size(n) for n in (1_000, 22_050, 400_000, 3_000_000)] == [256, 45, 2, 1]
+
+
+# Spectrograms on the way
+
+
+def burst(backbone, hz: float, begin_s: float) -> torch.Tensor:
+    """A patch that is silent but for 60 ms of a tone."""
+    rate_hz = backbone.input.sample_rate_hz
+    patch = torch.zeros_like(batch(backbone, 1), dtype=torch.float32)
+    times = torch.arange(round(0.06 * rate_hz)) / rate_hz
+    begin = round(begin_s * rate_hz)
+    patch[0, begin : begin + len(times)] = 0.5 * torch.sin(2 * torch.pi * hz * times)
+    return patch if backbone.input.exact else (patch * 32_767).to(torch.int16)
+
+
+@pytest.fixture
+def spectral(backbone):
+    if not sees_spectrogram(backbone):
+        pytest.skip("no spectrogram is between its two steps")
+    return backbone
+
+
+def test_the_spectrogram_is_on_the_way_from_sound_to_vectors(spectral):
+    inputs = batch(spectral, 2)
+    with torch.no_grad():
+        spectrograms = spectral.spectrogram(inputs)
+        found = spectral.from_spectrogram(spectrograms)
+    assert spectrograms.dtype == torch.float32
+    assert spectrograms.shape[::2] == (2, len(spectral.spectrum.bands_hz))
+    for name, matrix in embed(spectral, inputs).items():
+        assert same(found[name], matrix)
+
+
+def test_gradients_reach_the_spectrogram(spectral):
+    with torch.no_grad():
+        spectrograms = spectral.spectrogram(batch(spectral, 2))
+    spectrograms.requires_grad_()
+    for matrix in spectral.from_spectrogram(spectrograms).values():
+        (gradient,) = torch.autograd.grad(matrix.sum(), spectrograms, retain_graph=True)
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("hz", "share"), [(700.0, 0.25), (2500.0, 0.7)])
+def test_the_axes_of_a_spectrogram_say_when_and_how_high(spectral, hz, share):
+    axes = spectral.spectrum
+    assert list(axes.bands_hz) == sorted(axes.bands_hz)
+    begin_s = share * spectral.input.patch_s
+    with torch.no_grad():
+        (found_FM,) = spectral.spectrogram(burst(spectral, hz, begin_s))
+    frame, band = np.unravel_index(int(found_FM.argmax()), found_FM.shape)
+    assert axes.first_s + axes.frame_s * frame == pytest.approx(begin_s + 0.03, abs=0.035)
+    assert axes.bands_hz[band] == pytest.approx(hz, rel=0.12)
+    assert float(found_FM.min()) == pytest.approx(axes.quiet, abs=0.01)

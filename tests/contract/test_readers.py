@@ -1,6 +1,8 @@
 """What every registered reader promises. A new one needs an example here."""
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import pytest
 from audioflow.datasets import READERS
 from audioflow.errors import InputError
 from audioflow.manifest import Clip
+from audioflow.plugins import plugins
+from audioflow.recipe_file import load_recipe
 from audioflow.storage import Folder
+from tests.trees import TREES
 
 
 def folder(root: Path) -> dict[str, Any]:
@@ -38,8 +43,17 @@ def cached(root: Path) -> dict[str, Any]:
     return {"files": [str(root / "train.npz")], "class_names": ["dog", "rain"]}
 
 
+def named(root: Path) -> dict[str, Any]:
+    (root / "ids.txt").write_text("D:\\v\\dog\\1.wav\nD:\\v\\rain\\2.wav\n")
+    return {"list": str(root / "ids.txt")}
+
+
 def noise(root: Path) -> dict[str, Any]:
     return {"root": str(root / "noise"), "label": "nothing", "count": 3, "duration_s": 0.1}
+
+
+def tree(make: Callable[[str], dict[str, Any]], root: Path) -> dict[str, Any]:
+    return make(str(root / "data"))
 
 
 EXAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -48,6 +62,8 @@ EXAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demo": demo,
     "npz": cached,
     "noise": noise,
+    "list": named,
+    **{name: partial(tree, make) for name, make in TREES.items()},
 }
 
 
@@ -78,7 +94,7 @@ def test_the_source_is_named_for_messages(name: str, tmp_path: Path) -> None:
     assert READERS.build(name, options).source in [*given, *options.get("files", [])]
 
 
-WHERE = {"folder": "root", "csv": "list", "npz": "files"}
+WHERE = {"csv": "list", "npz": "files", "list": "list"}
 
 
 @pytest.mark.parametrize("name", READERS.names())
@@ -88,6 +104,20 @@ def test_a_reader_makes_its_media_or_names_what_is_not_there(name: str, tmp_path
         assert all(Path(clip.uri).is_file() for clip in read(name, options))
         return
     gone = str(tmp_path / "gone")
-    options[WHERE[name]] = [gone] if name == "npz" else gone
+    options[WHERE.get(name, "root")] = [gone] if name == "npz" else gone
     with pytest.raises(InputError, match="gone"):
         read(name, options)
+
+
+@pytest.mark.parametrize("name", READERS.names())
+def test_a_reader_tells_of_itself(name: str, tmp_path: Path) -> None:
+    reader = READERS.load(name)
+    assert (sys.modules[reader.__module__].__doc__ or "").startswith(f"`{name}`: ")
+    text = f"run_dir: {tmp_path}/run\n{reader.about.recipe}\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    section = load_recipe(str(tmp_path / "recipe.yaml"), [], plugins()).manifest
+    assert name in {section.reader, *(extra.reader for extra in section.extra.values())}
+    if reader.about.get:
+        assert reader.about.home.startswith("https://")
+        assert reader.about.licence
+        assert reader.about.size

@@ -72,7 +72,13 @@ def test_every_effect_but_those_that_must_be_told_more_has_defaults(load: Load) 
 
 
 def test_the_effects_are_all_that_stands_beside_how_many_and_from_where() -> None:
-    assert tuple(AugmentSection.model_fields) == ("variants", "seed", "offsets_s", *EFFECTS)
+    assert tuple(AugmentSection.model_fields) == (
+        "variants",
+        "splits",
+        "seed",
+        "offsets_s",
+        *EFFECTS,
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,7 @@ def test_the_effects_are_all_that_stands_beside_how_many_and_from_where() -> Non
         ("noise:", "noise: is empty (null); write {} for its defaults, or leave the effect out"),
         ("noise: {probability: 1.5}", "noise.probability: 1.5 is out of range; allowed: 0 to 1"),
         ("noise: {prob: 1}", "noise.prob: unknown key, with the value 1; allowed: probability, c"),
-        ("nosie: {}\ngain: {}", "nosie: unknown key, with the value {}; allowed: variants, seed"),
+        ("nosie: {}\ngain: {}", "nosie: unknown key, with the value {}; allowed: variants, splits"),
         ("crop: {}", "crop.duration_s: is missing; allowed: a number"),
         ("crop: {duration_s: 0}", "crop.duration_s: 0 is out of range; allowed: more than 0"),
         ("shift: {wrap: yes}", "shift.wrap: 'yes' is a text; allowed: true or false"),

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
+from audioflow.calibration.fit_system import Material, Wanted, fit_system
+from audioflow.calibration.system import CALIBRATION
 from audioflow.embeddings import ClipEmbedding, embedding_rows
 from audioflow.errors import TableError
 from audioflow.storage import Folder
@@ -121,6 +123,29 @@ def test_the_columns_are_those_of_all_members(folder, rows):
 def test_no_clip_has_no_scores(folder, rows):
     ids, scores = Heads.load(folder).scores(rows.slice(0, 0))
     assert (ids, scores.shape) == ([], (0, 2))
+
+
+def calibrated(classes: tuple[str, ...]) -> bytes:
+    raw = np.random.default_rng(0).dirichlet([1, 1], 40).astype(np.float32)
+    there = Material(raw, np.arange(40) % 2, [str(clip) for clip in range(40)])
+    return fit_system(there, Wanted("platt", None, True, classes, False), "key").to_bytes()
+
+
+def test_a_calibration_is_read_with_the_heads_and_their_scores_stay_as_they_were(folder, rows):
+    before = Heads.load(folder)
+    assert before.calibration is None
+    folder.write(CALIBRATION, calibrated(("x", "y")))
+    heads = Heads.load(folder)
+    assert (heads.calibration.method, heads.calibration.key) == ("platt", "key")
+    assert np.array_equal(heads.scores(rows)[1], before.scores(rows)[1])
+
+
+def test_a_calibration_of_other_classes_is_refused(folder):
+    folder.write(CALIBRATION, calibrated(("y", "x")))
+    with pytest.raises(
+        TableError, match=r"is of the classes \['y', 'x'\], the heads there of \['x', "
+    ):
+        Heads.load(folder)
 
 
 def test_the_hash_of_the_file_is_told(folder):

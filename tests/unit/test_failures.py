@@ -14,7 +14,7 @@ from audioflow.cli_tools import register
 from audioflow.errors import ERROR_CLASSES, InputError, RecipeError
 from audioflow.failures import HINTS, Chosen, all_failures, summarise
 from audioflow.storage import Folder
-from audioflow.tables import Failure
+from audioflow.tables import Failure, Table
 from tests.unit.small_run import (
     CLIPS,
     LATE,
@@ -67,6 +67,15 @@ def test_the_largest_group_comes_first(run: Folder) -> None:
         ("no_audio", 1),
         ("truncated", 1),
     ]
+
+
+def test_failures_of_media_that_were_scored_at_once_are_those_of_the_scores(run: Folder) -> None:
+    header = Table(run / "scores/audio").complete_header()
+    edit_header(run, "scores/audio", settings=header.settings | {"source": "media"})
+    audio = next(table for table in summarise(run) if table.table == "scores/audio")
+    assert (audio.count, audio.following) == (1, 0)
+    lines = command(run.url, "--table", "scores/audio").output.splitlines()
+    assert lines[-1] == "to try them again: audioflow score RECIPE --retry-failed"
 
 
 def test_failures_that_came_with_the_embeddings_are_not_counted_again(whole: Folder) -> None:

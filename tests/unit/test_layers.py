@@ -22,20 +22,24 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors",
-        "downloads events parquet places records redaction registry recipe recipe_augment"
-        " recipe_checks recipe_faults recipe_file recipe_searches recipe_sources recipe_splits"
+        "downloads events hashes parquet places records redaction registry recipe recipe_augment"
+        " recipe_calibration recipe_checks recipe_embed recipe_faults recipe_file recipe_fuse"
+        " recipe_fuse_checks recipe_names recipe_score recipe_score_checks"
+        " recipe_searches recipe_sources recipe_splits"
         " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml retries schemas search"
         " storage stores tables trial_text",
-        "bootstrap join listing manifest media metrics npz pools ranking shards simplex stratify",
-        "embeddings frontend scores weights",
+        "bootstrap cut foreign_scores id_lists join listing manifest matching media metrics"
+        " npy_arrays npz ranking shards spool stratify",
+        "calibration embeddings frontend scores weights",
         "networks",
-        "backbones datasets heads importers pooling",
+        "backbones datasets heads importers pooling score_importers",
         "systems",
-        "calibration codebook doctor failures fusion goldens planning report training verify",
+        "checks codebook comparing doctor explain exporters failures fusion goldens neighbours planning"
+        " report training verify",
         "plugins",
         "engine",
         "cli cli_tools codebook_cli console console_tables console_trials doctor_cli planning_cli"
-        " weights_cli",
+        " compare_cli datasets_cli explain_cli export_cli run_argument search_cli weights_cli",
         "jobs",
     )
 )
@@ -43,14 +47,33 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 # Imports between two members of one layer: (importer, imported) -> why.
 BESIDE: dict[tuple[str, str], str] = {
     ("recipe", "registry"): "sections are `Settings`, and `Plugins` holds registries",
-    ("recipe", "recipe_augment"): "one section, in a file of its own",
+    ("recipe", "recipe_embed"): "one section, in a file of its own",
+    ("recipe_embed", "recipe_augment"): "a section below it, in a file of its own",
+    ("recipe_embed", "recipe_names"): "names of tables become folders",
+    ("recipe_embed", "recipe_score"): "imports of vectors read as those of scores do",
+    ("recipe_embed", "registry"): "a section is `Settings`",
+    ("recipe_uses", "recipe_embed"): "keys that stand beside a backbone's own",
+    ("recipe_uses", "recipe_score"): "keys that stand beside an importer's own",
+    ("recipe", "recipe_calibration"): "one section, in a file of its own",
+    ("recipe", "recipe_fuse"): "one section, in a file of its own",
+    ("recipe_fuse", "registry"): "a section is `Settings`",
+    ("recipe", "recipe_names"): "names of tables become folders",
+    ("recipe", "recipe_score"): "one section, in a file of its own",
     ("recipe", "recipe_sources"): "one section, in a file of its own",
     ("recipe", "recipe_splits"): "one section, in a file of its own",
     ("recipe", "recipe_train"): "one section, in a file of its own",
     ("recipe", "recipe_tune"): "two sections, in a file of their own",
     ("recipe", "redaction"): "faults never show a secret",
     ("recipe", "stores"): "options of stores are checked by their owner",
+    ("recipe_augment", "recipe_splits"): "which splits there are",
     ("recipe_augment", "registry"): "a section is `Settings`",
+    ("recipe_calibration", "registry"): "a section is `Settings`",
+    ("recipe_checks", "recipe_fuse_checks"): "checks of fusions, in a file of their own",
+    ("recipe_fuse_checks", "recipe"): "what a fusion may say",
+    ("recipe_fuse_checks", "recipe_fuse"): "columns that every table has",
+    ("recipe_fuse_checks", "recipe_score_checks"): "which systems there are",
+    ("recipe_fuse_checks", "recipe_uses"): "rules and backbones are looked up",
+    ("recipe_fuse_checks", "registry"): "the nearest spelling",
     ("recipe_checks", "redaction"): "passwords in urls are found, and faults never show a secret",
     ("recipe_checks", "stores"): "options of stores are checked by their owner",
     ("recipe_file", "redaction"): "faults never show a secret",
@@ -68,10 +91,16 @@ BESIDE: dict[tuple[str, str], str] = {
     ("recipe_faults", "recipe"): "a plug-in's choice is described in its own words",
     ("recipe_faults", "registry"): "the nearest spelling",
     ("recipe_checks", "recipe"): "checks between its sections",
+    ("recipe_checks", "recipe_score_checks"): "checks of what is scored, in a file of their own",
     ("recipe_checks", "recipe_searches"): "checks of systems and searches, in a file of their own",
     ("recipe_checks", "recipe_splits"): "which splits get clips",
     ("recipe_checks", "recipe_uses"): "checks of plug-ins, in a file of their own",
     ("recipe_checks", "registry"): "the nearest spelling",
+    ("recipe_score", "recipe_names"): "names of tables become folders",
+    ("recipe_score", "recipe_splits"): "which splits there are",
+    ("recipe_score", "registry"): "a section is `Settings`",
+    ("recipe_score_checks", "recipe_splits"): "which splits get clips",
+    ("recipe_score_checks", "recipe_uses"): "entries of sections are looked through",
     ("recipe_searches", "recipe"): "what a system may be",
     ("recipe_searches", "recipe_faults"): "faults of trials read like those of sections",
     ("recipe_searches", "recipe_systems"): "whether the parts of a system fit each other",
@@ -99,12 +128,23 @@ BESIDE: dict[tuple[str, str], str] = {
     ("records", "schemas"): "the columns of failures",
     ("parquet", "storage"): "where a file lies",
     ("tables", "storage"): "where it is written",
+    ("id_lists", "npy_arrays"): "ids may be an array",
     ("manifest", "stratify"): "splits by shares",
     ("metrics", "bootstrap"): "intervals",
     ("metrics", "ranking"): "metrics of a ranking",
-    ("pools", "simplex"): "what the optimiser asks of a pool",
+    ("checks", "neighbours"): "near-duplicates are neighbours on two sides of a split",
+    ("comparing", "fusion"): "gains of a fusion are differences like these",
+    ("comparing", "report"): "figures read the same",
+    ("comparing", "verify"): "which systems a run has",
+    ("compare_cli", "console"): "errors look the same",
+    ("compare_cli", "run_argument"): "which run is meant",
+    ("cli_tools", "compare_cli"): "one command, in a file of its own",
+    ("cli_tools", "datasets_cli"): "what one of its tools does",
+    ("datasets_cli", "console"): "errors look the same",
+    ("exporters", "verify"): "which systems a run has",
     ("failures", "verify"): "which tables a run has",
     ("places", "stores"): "which urls are local",
+    ("report", "fusion"): "what leaving a system out costs is fused again",
     ("planning", "verify"): "counts and odd names look the same everywhere",
     ("cli", "cli_tools"): "its tools",
     ("cli_tools", "planning_cli"): "what one of its tools does",
@@ -112,24 +152,38 @@ BESIDE: dict[tuple[str, str], str] = {
     ("console", "console_tables"): "rows that come while a job runs",
     ("console", "console_trials"): "rows that come while a job runs",
     ("console_trials", "console_tables"): "the grid they stand in",
+    ("cli_tools", "export_cli"): "what one of its tools does",
+    ("export_cli", "console"): "errors look the same",
+    ("export_cli", "run_argument"): "what every tool takes",
     ("cli_tools", "console"): "errors and status lines look the same",
     ("doctor", "goldens"): "what it compares with",
     ("cli_tools", "codebook_cli"): "what one of its tools does",
     ("cli_tools", "doctor_cli"): "what one of its tools does",
     ("cli_tools", "weights_cli"): "what one of its tools does",
     ("codebook_cli", "console"): "errors look the same",
+    ("cli_tools", "run_argument"): "which run is meant",
+    ("cli_tools", "search_cli"): "what one of its tools does",
+    ("search_cli", "console"): "errors look the same",
+    ("cli_tools", "explain_cli"): "what one of its tools does",
+    ("explain_cli", "console"): "errors look the same",
+    ("explain_cli", "run_argument"): "which run is meant",
+    ("explain", "report"): "pictures look the same",
+    ("search_cli", "run_argument"): "which run is meant",
     ("doctor_cli", "console"): "errors look the same",
     ("weights_cli", "console"): "errors and status lines look the same",
 }
 
-PLUGIN_FOLDERS = ("backbones", "datasets", "heads", "importers", "pooling")
+PLUGIN_FOLDERS = ("backbones", "datasets", "heads", "importers", "pooling", "score_importers")
 
 LIGHT = (
-    "errors events registry recipe recipe_augment recipe_checks recipe_faults recipe_file"
-    " recipe_searches recipe_sources recipe_splits recipe_systems recipe_train recipe_tune"
-    " recipe_uses recipe_yaml parquet places records redaction retries stores downloads schemas"
-    " search storage tables listing stratify manifest shards media bootstrap ranking metrics join"
-    " pools simplex npz datasets importers embeddings report fusion failures verify planning"
+    "errors events hashes registry recipe recipe_augment recipe_calibration calibration"
+    " recipe_checks recipe_faults recipe_file"
+    " recipe_names recipe_score recipe_score_checks recipe_searches recipe_sources recipe_splits"
+    " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml parquet places records"
+    " redaction retries stores downloads schemas search storage tables listing stratify manifest"
+    " shards media bootstrap ranking metrics cut join"
+    " npz npy_arrays id_lists matching foreign_scores spool datasets importers"
+    " score_importers embeddings neighbours report fusion failures verify planning"
     " trial_text"
 ).split()
 """What must work, and start fast, where there is no torch."""

@@ -4,6 +4,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -279,6 +280,27 @@ def test_groups_that_cannot_be_divided_are_told() -> None:
 # Published splits and folds
 
 PUBLISHED = {"column": "set", "train": ["training", 1], "val": ["dev"], "test": ["eval"]}
+
+
+def test_beside_a_column_val_may_be_a_share_of_the_train_clips() -> None:
+    clips = [
+        Clip(f"{label}{number}", f"/{label}{number}", (label,), columns={"set": part})
+        for label in "ab"
+        for part, numbers in (("learn", range(10)), ("eval", range(10, 13)))
+        for number in numbers
+    ]
+    clips = [replace(clip, group=f"{clip.labels[0]}{int(clip.clip_id[1:]) // 2}") for clip in clips]
+    given = {"column": "set", "train": ["learn"], "val": 0.2, "test": ["eval"]}
+    found = built(clips, splits=given)
+    counts = split_counts(found)
+    assert counts == {
+        "train": {"a": 8, "b": 8},
+        "val": {"a": 2, "b": 2},
+        "test": {"a": 3, "b": 3},
+    }
+    by_group = zip(found["group"].to_pylist(), found["split"].to_pylist(), strict=True)
+    assert len({pair for pair in by_group if pair[1] != "test"}) == 10
+    assert column(built(clips, splits=given, seed=1), "split") != column(found, "split")
 
 
 def published(*sets: str) -> list[Clip]:

@@ -20,7 +20,7 @@ from audioflow.planning.estimate import (
 )
 from audioflow.planning.intervals import Interval, effective_count, wilson
 from audioflow.planning.sample import Recordings, Sample, Stratum, allocate, draw, recordings_of
-from audioflow.recipe import BackboneChoice, EmbedSection
+from audioflow.recipe_embed import BackboneChoice, EmbedSection
 from audioflow.shards import plan_shards
 from audioflow.storage import StorageOptions
 from audioflow.tables import MANIFEST_SCHEMA

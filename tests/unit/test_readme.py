@@ -14,6 +14,8 @@ from audioflow.backbones.ready import made_ready
 from audioflow.backbones.running import Heard, Limits, embed_sound
 from audioflow.cli import HELP, plugins
 from audioflow.cli_tools import TOOLS
+from audioflow.datasets import READERS
+from audioflow.exporters import EXPORTERS
 from audioflow.media.patches import Stretch
 from audioflow.recipe_file import load_recipe
 from tests.conftest import ROOT
@@ -44,6 +46,13 @@ def test_an_audioflow_command_is_accepted(command: str) -> None:
         return
     if job == "weights":
         assert recipe in {"list", "path", "fetch", "convert", "codebook"}
+        return
+    if job == "datasets":
+        assert recipe in {"", *READERS.names()}
+        return
+    if job == "export":
+        assert recipe in EXPORTERS.names()
+        assert rest[0] == "runs/demo"
         return
     if job in TOOLS and not recipe.endswith(".yaml"):
         assert recipe == "runs/demo", "a run that `make demo` makes"
@@ -82,7 +91,7 @@ def test_every_recipe_is_accepted(path: Path) -> None:
 
 def test_the_recipes_of_the_readme_are_accepted(tmp_path: Path) -> None:
     blocks = [text for kind, text in FENCED if kind == "yaml"]
-    assert len(blocks) == 8
+    assert len(blocks) == 11
     for text in blocks:
         base = {"run_dir": "runs/x", "manifest": {"reader": "folder", "root": "x"}}
         data = base | YAML(typ="safe").load(text)
@@ -101,6 +110,8 @@ def test_every_registered_name_stands_in_the_readme_and_no_other() -> None:
         found.heads,
         found.rules,
         found.importers,
+        found.score_importers,
+        EXPORTERS,
     ]
     for registry in kinds:
         row = re.search(rf"^\| {registry.kind} \| (.*) \|$", README, flags=re.MULTILINE)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from audioflow.cli import plugins
+from audioflow.datasets import READERS
 from audioflow.errors import Fault, RecipeError
 from audioflow.recipe import JOBS, Recipe
 from audioflow.recipe_file import load_recipe
@@ -389,6 +390,8 @@ def test_names_that_cannot_be_folders_are_refused(faults: Faults, name: str) -> 
         ("{folds: 1.5}", ["folds is 1.5; allowed: a number of folds"]),
         ("{folds: 5, column: c, val: 0.1}", ["folds cannot stand beside val, column"]),
         ("{column: c}", ["column needs train, val and test beside it"]),
+        ("{column: c, train: [a], val: 1.5}", ["val is 1.5; beside column, allowed: a list of"]),
+        ("{column: c, val: 0.1, test: [b]}", ["val is a share of train, which has no values of"]),
         (
             "{column: c, train: [a, 1], val: b, test: [1, true, 1.0]}",
             [
@@ -425,14 +428,14 @@ def test_published_values_name_their_split() -> None:
         (
             "reader: folder",
             "reader: foldre",
-            "r.yaml:2: manifest.reader: reader 'foldre' does not exist; allowed: csv, demo, folder"
-            ", noise, npz; did you mean 'folder'?",
+            "r.yaml:2: manifest.reader: reader 'foldre' does not exist; allowed: "
+            f"{', '.join(READERS.names())}; did you mean 'folder'?",
         ),
         (
             "root: data",
             "root: data, patern: x",
             "r.yaml:2: manifest.patern: unknown key, with the value 'x'; allowed: reader, splits, "
-            "group_by, seed, extra, merge, root, pattern; did you mean 'pattern'?",
+            "group_by, seed, extra, merge, root, pattern, labels; did you mean 'pattern'?",
         ),
         (
             "head: linear",
@@ -513,11 +516,6 @@ def test_published_values_name_their_split() -> None:
             "r.yaml:13: report.split: 'test' has no scores: see score.splits and manifest.splits; "
             "allowed: val",
         ),
-        (
-            "root: data",
-            "root: data, splits: {folds: 5}",
-            "r.yaml:12: fuse.fused.fit_split: 'val' has no scores: with manifest.splits.folds e",
-        ),
     ],
 )
 def test_names_and_references_that_lead_nowhere_are_refused(
@@ -541,9 +539,10 @@ def test_a_split_that_heads_need_must_get_clips(faults: Faults) -> None:
     )
 
 
-def test_folds_with_fixed_fusion_weights_need_no_split_to_fit_on(load: Load) -> None:
+@pytest.mark.parametrize("options", ["", ", weights: {audio: 1, video: 2}", ", rule: stacked"])
+def test_a_fusion_of_folds_needs_no_split_to_fit_on(load: Load, options: str) -> None:
     text = changed("root: data", "root: data, splits: {folds: 5}")
-    text = text.replace("video]}", "video], weights: {audio: 1, video: 2}}")
+    text = text.replace("video]}", f"video]{options}}}")
     assert load(text).manifest.splits.filled == ("test",)
 
 

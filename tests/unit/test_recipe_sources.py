@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from audioflow.datasets import READERS
 from audioflow.doctor.reach import places_of
 from audioflow.errors import RecipeError
 from audioflow.planning_cli import PlanCommand, run_plan
@@ -93,8 +94,8 @@ def test_imports_alone_are_a_section_that_embeds(load: Load) -> None:
         (
             "    npz: {files: [c.npz]}",
             "    npy: {files: [c.npz]}",
-            "r.yaml:14: embed.imports.npy: importer 'npy' does not exist; allowed: npz; did "
-            "you mean 'npz'?",
+            "r.yaml:14: embed.imports.npy: importer 'npy' does not exist; allowed: hf_dataset, "
+            "mel_npy, npz, soundnet_csv; did you mean 'npz'?",
         ),
         (
             "name: npz, files: [a.npz, b.npz]",
@@ -105,7 +106,7 @@ def test_imports_alone_are_a_section_that_embeds(load: Load) -> None:
             "layer: tags}\n    npz",
             "layre: tags}\n    npz",
             "r.yaml:13: embed.imports.tags.layre: unknown key, with the value 'tags'; "
-            "allowed: name, files, layer, hop_s; did you mean 'layer'",
+            "allowed: name, key, files, layer, hop_s; did you mean 'layer'",
         ),
         (
             "b.npz], layer",
@@ -132,7 +133,7 @@ def test_imports_alone_are_a_section_that_embeds(load: Load) -> None:
             "reader: folder",
             "reader: fodler",
             "r.yaml:7: manifest.extra.street.reader: reader 'fodler' does not exist; "
-            "allowed: csv, demo, folder, noise, npz; did you mean 'folder'?",
+            f"allowed: {', '.join(READERS.names())}; did you mean 'folder'?",
         ),
         (
             "reader: folder",

@@ -249,6 +249,13 @@ def test_where_nothing_is_selected_there_need_be_no_val(folder):
     check_splits(task(folder, without="c", train={"select": "last"}), [])
 
 
+def test_where_scores_are_calibrated_there_has_to_be_a_val(folder):
+    train = {"select": "last"}
+    with pytest.raises(InputError, match="no clip of the split val has an embedding"):
+        check_splits(task(folder, without="c", train=train, calibration="platt"), [])
+    check_splits(task(folder, without="c", train=train, calibration="none"), [])
+
+
 def test_every_fold_needs_clips(folder):
     one = task(folder, FOLDS, without="b")
     check_splits(replace(one, fold=None), ["3", "4"])

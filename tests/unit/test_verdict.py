@@ -55,6 +55,12 @@ def test_what_makes_a_network_faster_depends_on_what_there_is(backbone, fast, ad
     assert advice in found.advice
 
 
+def test_heads_may_take_longer_than_the_backbones_they_read():
+    found = verdict(replace(BUSY, seconds={"decode": 10.0, "embed vggish": 30.0, "score": 50.0}))
+    assert found.kind == "heads"
+    assert found.text.startswith("bound by the heads (score 50%, vggish 30%, decode 10%")
+
+
 def test_the_slowest_of_several_backbones_is_named():
     seconds = BUSY.seconds | {"embed vggish": 30.0, "embed yamnet": 50.0}
     found = verdict(replace(BUSY, seconds=seconds, backbones=[VGGISH, Backbone("yamnet")]))
