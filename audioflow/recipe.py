@@ -128,8 +128,8 @@ class SystemSection(Settings):
     backbone: its table, an entry of `embed.backbones` or `embed.imports`. layer: of that table; not
     needed where it has one. layers: for heads that read several. pooling: by default what suits the
     head, the mean of embeddings for one that takes vectors, of logits for one that takes pictures,
-    and none for one that pools by itself. head: what is trained. train: how. calibration: what is done
-    with the scores of the trained head.
+    and none for one that pools by itself. head: what is trained. train: how. calibration: what is
+    done with the scores of the trained head.
     """
 
     backbone: str

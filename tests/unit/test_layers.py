@@ -34,8 +34,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "networks",
         "backbones datasets heads importers pooling score_importers",
         "systems",
-        "checks codebook comparing doctor explain exporters failures fusion goldens neighbours planning"
-        " report training verify",
+        "checks codebook comparing doctor explain exporters failures fusion goldens neighbours"
+        " planning report training verify",
         "plugins",
         "engine",
         "cli cli_tools codebook_cli console console_tables console_trials doctor_cli planning_cli"
