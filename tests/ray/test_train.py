@@ -78,6 +78,7 @@ def task_of(run: Run, name: str) -> TrainTask:
     return train_task(run, name, run.recipe.systems[name])
 
 
+@pytest.mark.slow
 def test_streamed_heads_are_the_same_by_one_worker_and_by_two(tmp_path: Path) -> None:
     ways = {
         "memory": {"ingest": "memory"},
