@@ -11,7 +11,7 @@ import numpy as np
 
 from audioflow.comparing.sides import Side
 from audioflow.errors import InputError
-from audioflow.fusion.labels import multi_label_of
+from audioflow.fusion.labels import multi_label_of, targets_of
 from audioflow.fusion.results import ClassGain, Judged, class_gains
 from audioflow.join import Joined, join_scores
 from audioflow.metrics import Estimate, McNemar, evaluate, paired_differences
@@ -102,47 +102,29 @@ def compare(a: Side, b: Side, split: str, num_bootstrap: int = 1000) -> Comparis
     said = {names[0]: a.multi_label, names[1]: b.multi_label}
     common = joined.take(np.flatnonzero(both))
     multi_label = multi_label_of(said, common.labels)
-    judged_at = np.arange(len(common.clip_ids)) if multi_label else _single(common)
-    if not len(judged_at):
+    keep_N, targets = targets_of(common.labels, common.classes, multi_label)
+    if not keep_N.any():
         raise InputError(
             f"none of {len(common.clip_ids)} common clips of split {split!r} has exactly one label "
             f"that is a class; the first has {common.labels[0]}"
         )
-    clips = common.take(judged_at)
-    judged = Judged(
-        _targets(clips, multi_label), clips.classes, _group_of(clips, a, b), num_bootstrap
-    )
+    clips = common.take(np.flatnonzero(keep_N))
+    judged = Judged(targets, clips.classes, _group_of(clips, a, b), num_bootstrap)
     return Comparison(
         a,
         b,
         split,
         multi_label,
-        len(judged_at),
+        len(clips.clip_ids),
         len(set(np.asarray(judged.groups).tolist())),
         only_a,
         only_b,
-        len(common.clip_ids) - len(judged_at),
+        len(common.clip_ids) - len(clips.clip_ids),
         tuple(_metrics(judged, clips)),
         judged.test(clips.scores[0], clips.scores[1]),
         tuple(class_gains(judged, clips.scores[0], clips.scores[1])),
         tuple(_changes(a, b)),
     )
-
-
-def _single(clips: Joined) -> np.ndarray[Any, np.dtype[np.intp]]:
-    known = set(clips.classes)
-    rows = [i for i, own in enumerate(clips.labels) if len(own) == 1 and own[0] in known]
-    return np.array(rows, np.intp)
-
-
-def _targets(clips: Joined, multi_label: bool) -> Any:
-    index = {name: place for place, name in enumerate(clips.classes)}
-    if not multi_label:
-        return np.array([index[own[0]] for own in clips.labels], np.intp)
-    truth_NC = np.zeros((len(clips.labels), len(clips.classes)), bool)
-    for row, own in enumerate(clips.labels):
-        truth_NC[row, [index[name] for name in own if name in index]] = True
-    return truth_NC
 
 
 def _group_of(clips: Joined, a: Side, b: Side) -> np.ndarray[Any, np.dtype[np.object_]]:

@@ -70,10 +70,11 @@ def read_side(folder: Folder, system: str) -> Side:
         )
     table = Table(folder / "scores" / system)
     header = table.complete_header()
-    missing = [name for name in COLUMNS if name not in table.read().column_names]
+    rows = table.read()
+    missing = [name for name in COLUMNS if name not in rows.column_names]
     if missing:
         raise TableError(f"{masked(table.folder.url)} has no column {', '.join(missing)}")
-    rows = table.read().select(list(COLUMNS))
+    rows = rows.select(list(COLUMNS))
     settings = dict(_settings(folder, header))
     return Side(masked(folder.url), system, header, rows, settings, _groups(folder))
 

@@ -27,14 +27,13 @@ def multi_label_of(said: Mapping[str, bool | None], labels: Sequence[Sequence[st
     return next(iter(known.values()), any(len(own) > 1 for own in labels))
 
 
-def labelled(
+def targets_of(
     labels: Sequence[Sequence[str]], classes: Sequence[str], multi_label: bool
 ) -> tuple[Flags, Targets]:
-    """Which clips (N,) can be fitted on, and the targets of those.
+    """Which clips (N,) count, and the targets of those.
 
     Targets are class indices of clips with exactly one label that is a class or, with several
-    labels, bool (n, C) of all clips; a label that is no class does not count there. Raises
-    `TableError` where there are clips, but none that can be fitted on.
+    labels, bool (n, C) of all clips; a label that is no class does not count there.
     """
     index = {name: position for position, name in enumerate(classes)}
     if multi_label:
@@ -44,9 +43,17 @@ def labelled(
         return np.ones(len(labels), np.bool_), truth_NC
     places_N = np.array([index.get(own[0], -1) if len(own) == 1 else -1 for own in labels], np.intp)
     keep_N = places_N >= 0
+    return keep_N, places_N[keep_N]
+
+
+def labelled(
+    labels: Sequence[Sequence[str]], classes: Sequence[str], multi_label: bool
+) -> tuple[Flags, Targets]:
+    """`targets_of` the clips to fit a fusion on; raises `TableError` where none of them counts."""
+    keep_N, targets = targets_of(labels, classes, multi_label)
     if len(labels) and not keep_N.any():
         raise TableError(
             f"none of {len(labels)} clips to fit the fusion on has exactly one label that is a "
             f"class; the first has {list(labels[0])}"
         )
-    return keep_N, places_N[keep_N]
+    return keep_N, targets

@@ -226,6 +226,7 @@ def _data(data: ReportData) -> bytes:
         axes.set_yticks(range(len(names)), [label_text(name) for name in names])
         axes.invert_yaxis()
         axes.set_xlabel("clips")
+        axes.locator_params(axis="x", integer=True)
     else:
         axes.set(xlabel=f"{len(names)} classes, largest first", ylabel="clips", xticks=[])
     axes.margins(x=0)
