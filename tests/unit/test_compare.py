@@ -110,6 +110,16 @@ def test_a_run_against_itself_has_no_difference_that_is_sure(tmp_path: Path) -> 
     assert verdict(found).startswith("both have the same accuracy")
 
 
+def test_a_difference_whose_interval_holds_zero_may_be_chance(tmp_path: Path) -> None:
+    a, b = make_run(tmp_path / "a", A), make_run(tmp_path / "b", scores_with(0.52, 7))
+    found = compare(read_side(a, "audio"), read_side(b, "audio"), "test")
+    difference = found.headline.difference
+    assert difference.low < 0 < difference.high
+    assert difference.value != 0
+    assert not found.is_sure
+    assert verdict(found).endswith("may be chance")
+
+
 def test_fewer_groups_make_a_difference_less_sure(tmp_path: Path) -> None:
     right, wrong = np.eye(3)[TRUTH], np.eye(3)[(TRUTH + 1) % 3]
     whole_groups = (np.arange(NUM_CLIPS) // 50 % 2 == 0)[:, None]
