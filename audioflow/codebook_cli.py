@@ -16,8 +16,8 @@ from rich.console import Console as RichConsole
 from rich.progress import Progress
 
 from audioflow.console import guarded
+from audioflow.division import CROSS_VALIDATED
 from audioflow.errors import InputError, MediaError
-from audioflow.manifest import CROSS_VALIDATED
 from audioflow.media import DECODERS
 from audioflow.media.child import DecoderChild
 from audioflow.media.parts import End, SoundPart, Wanted, rate_of

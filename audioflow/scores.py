@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from audioflow.manifest import CROSS_VALIDATED
+from audioflow.division import CROSS_VALIDATED
 from audioflow.tables import scores_schema
 
 

@@ -51,7 +51,7 @@ CASES = (
     Case("vggish_mp4_5s_s3", "mp4_5s", 1000, _VGGISH, store="s3"),
     Case("vggish_mp4_10s", "mp4_10s", 800, _VGGISH, beside=200, files=20),
     Case("vggish_wav_5s", "wav_5s", 1500, _VGGISH, beside=400, files=40),
-    Case("vggish_wav_1h", "wav_1h", 4, _VGGISH),
+    Case("vggish_wav_1h", "wav_1h", 6, _VGGISH),
     Case("acoustic_mp4_5s", "mp4_5s", 4000, _one("acoustic"), beside=1000, files=60),
     Case("acoustic_mp4_1h", "mp4_1h", 12, _one("acoustic")),
     Case("logmel_mp4_5s", "mp4_5s", 4000, _one("logmel"), beside=1000, files=60),

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).parent / "audioflow")
 _MIDDLE = (0.1, 0.9)
 """The steady state: from when so much of the media is done, to when so much is."""
+_FEW_SHARDS = 20
+"""So few, of one recording each, come in rounds, one per core: only whole rounds are counted."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def embed(
         first_shard_s=shards[0][0] - started,
         seconds=seconds,
         media_s=shards[-1][1]["media_s"],
-        steady=_steady(shards),
+        steady=_steady(shards, cpus),
         failures=shards[-1][1]["failures"],
         peak_gb=memory.peak_bytes / 1e9,
         verdict=verdicts[-1] if verdicts else "",
@@ -96,12 +98,16 @@ def run_job(
         raise RuntimeError(told)
 
 
-def _steady(shards: Sequence[tuple[float, dict[str, Any]]]) -> float:
-    """x real time between a tenth and nine tenths of the media."""
-    total = shards[-1][1]["media_s"]
-    low, high = (
-        next(one for one in shards if one[1]["media_s"] >= share * total) for share in _MIDDLE
-    )
+def _steady(shards: Sequence[tuple[float, dict[str, Any]]], cpus: int) -> float:
+    """x real time between a tenth and nine tenths of the media; of few shards, from the end of the
+    first round of all cores to the end of the last whole one."""
+    if len(shards) < _FEW_SHARDS:
+        low, high = shards[cpus - 1], shards[len(shards) // cpus * cpus - 1]
+    else:
+        total = shards[-1][1]["media_s"]
+        low, high = (
+            next(one for one in shards if one[1]["media_s"] >= share * total) for share in _MIDDLE
+        )
     took = high[0] - low[0]
     return (high[1]["media_s"] - low[1]["media_s"]) / took if took > 0 else 0.0
 

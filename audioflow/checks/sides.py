@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from audioflow.manifest import CROSS_VALIDATED
+from audioflow.division import CROSS_VALIDATED
 
 LEARNT = "train"
 

@@ -21,11 +21,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve, clip_id
 from audioflow.datasets.lines import Line, read_lines, read_text
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError, shown
-from audioflow.manifest import Clip
 from audioflow.recipe_splits import SPLITS
 from audioflow.redaction import masked
 from audioflow.registry import Settings

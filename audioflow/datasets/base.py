@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from audioflow.manifest import Clip
+from audioflow.clip import Clip
 from audioflow.registry import Settings
 from audioflow.storage import Folder
 

@@ -15,11 +15,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.lines import Line
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.registry import Settings
 
 _MAP, _LEARN = "labels/cls_map.csv", "labels/train_val.csv"

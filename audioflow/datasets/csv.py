@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve, clip_id
 from audioflow.datasets.lines import read_text, split_rows
 from audioflow.errors import InputError
 from audioflow.listing import FoundFile, find_files
-from audioflow.manifest import Clip
 from audioflow.redaction import has_password, masked, unsigned
 from audioflow.registry import Settings, nearest
 from audioflow.storage import Folder, is_local, local_path, path_url

@@ -20,11 +20,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.lines import Line
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.registry import Settings
 
 _LIST = re.compile(r"evaluation_setup/fold(\d+)_(train|test|evaluate)\.(txt|csv)")

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.demo_corpus import make_corpus
 from audioflow.datasets.folder import FolderReader, FolderSettings
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.registry import Settings
 from audioflow.storage import Folder, is_local, local_path
 

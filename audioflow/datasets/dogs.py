@@ -18,11 +18,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.lines import Line
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.matching import stem
 from audioflow.registry import Settings
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.errors import InputError
 from audioflow.listing import FoundFile, find_files
-from audioflow.manifest import Clip
 from audioflow.registry import Settings
 
 _SHOWN = 5

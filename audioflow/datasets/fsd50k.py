@@ -19,11 +19,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.lines import Line
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.registry import Settings, nearest
 
 _TRUTH = "FSD50K.ground_truth"

@@ -16,10 +16,10 @@ from typing import ClassVar
 from fsspec.utils import glob_translate
 from pydantic import Field, field_validator
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.registry import Settings
 
 

@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.registry import Settings
 
 _LIST = re.compile(r"(train|valid|test|fold\d+)\.json")

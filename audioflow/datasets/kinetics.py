@@ -18,13 +18,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.lines import Line, read_lines
 from audioflow.datasets.tree import Tree
 from audioflow.downloads import local_file
 from audioflow.errors import InputError
 from audioflow.id_lists import read_classes
-from audioflow.manifest import Clip
 from audioflow.matching import stem
 from audioflow.redaction import masked
 from audioflow.registry import Settings, nearest

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.downloads import LocalFile, local_file
 from audioflow.errors import InputError
 from audioflow.id_lists import class_numbers, read_ids, read_labels
-from audioflow.manifest import Clip
 from audioflow.matching import KeyChoice, KeySettings, stem
 from audioflow.redaction import has_password, masked, unsigned
 from audioflow.registry import Settings

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.records import fingerprint
 from audioflow.registry import Settings
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.errors import InputError, shown
-from audioflow.manifest import Clip
 from audioflow.npz import TARGETS, PatchFile, fetched
 from audioflow.recipe_splits import SPLITS
 from audioflow.redaction import masked

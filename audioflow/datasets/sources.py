@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.datasets.base import Resolve
 from audioflow.errors import InputError
-from audioflow.manifest import Addition, Clip, build_manifest
+from audioflow.manifest import Addition, build_manifest
 from audioflow.recipe import ManifestSection
 from audioflow.recipe_sources import MAIN, ExtraSection
 from audioflow.registry import nearest

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import clip_id
 from audioflow.datasets.lines import Line, read_lines, read_text
 from audioflow.errors import InputError
 from audioflow.listing import FoundFile, find_files
-from audioflow.manifest import Clip
 from audioflow.matching import stem
 from audioflow.redaction import masked
 from audioflow.storage import Folder, is_local, local_path, path_url

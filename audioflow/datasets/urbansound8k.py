@@ -13,9 +13,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.tree import Tree
-from audioflow.manifest import Clip
 from audioflow.registry import Settings
 
 LIST = "metadata/UrbanSound8K.csv"

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from audioflow.backbones.ready import made_ready
+from audioflow.division import CROSS_VALIDATED
 from audioflow.engine.embed_actor import BackboneSpec
 from audioflow.engine.embed_work import Work
 from audioflow.engine.run import Run
-from audioflow.manifest import CROSS_VALIDATED
 from audioflow.media.augment import REVISION
 from audioflow.media.patches import Patching
 from audioflow.places import input_url

@@ -11,13 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from audioflow.backbones import BACKBONES
+from audioflow.division import CROSS_VALIDATED
 from audioflow.engine.explain_system import ClipRow, SystemOfRun
 from audioflow.errors import InputError
 from audioflow.explain.logits import ClassLogit
 from audioflow.explain.pictures import columns_picture
 from audioflow.explain.rows import ClipExplanation
 from audioflow.explain.tabular import column_names, refuse_untabular, shares
-from audioflow.manifest import CROSS_VALIDATED
 from audioflow.systems.bundle import HeadBundle
 
 Floats = NDArray[np.float32]

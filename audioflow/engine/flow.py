@@ -64,7 +64,7 @@ def run_job(job: str, run: Run) -> None:
 
             check_weights(run)
         if "train" in jobs:
-            from audioflow.engine.train_data import local_head
+            from audioflow.engine.train_task import local_head
 
             for section in run.recipe.systems.values():
                 local_head(section, run.storage)

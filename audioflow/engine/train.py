@@ -26,18 +26,11 @@ from audioflow.engine.loggers import Logged, Logger, check_loggers, loggers_of, 
 from audioflow.engine.lost import RETRIES
 from audioflow.engine.run import Run, Watch
 from audioflow.engine.train_calibrate import calibrate
-from audioflow.engine.train_data import (
-    Classes,
-    TrainTask,
-    check_splits,
-    classes_of,
-    estimated_bytes,
-    folds_of,
-    inputs_of,
-)
+from audioflow.engine.train_data import check_splits, estimated_bytes, folds_of
 from audioflow.engine.train_loop import load_result, train_loop
 from audioflow.engine.train_save import JOB, Trained, save_heads
 from audioflow.engine.train_stream import READ_CPUS, plan_stream
+from audioflow.engine.train_task import Classes, TrainTask, classes_of, inputs_of
 from audioflow.engine.train_workers import fit_alone
 from audioflow.errors import AudioflowError, InputError, cause_of
 from audioflow.heads import HEADS

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from audioflow.engine.train_data import TrainTask
 from audioflow.engine.train_stream import StreamSource, StreamTask, streamed_sets
+from audioflow.engine.train_task import TrainTask
 from audioflow.engine.train_workers import Due, Prepared, is_last, judge_of, use_cores
 from audioflow.events import EpochRecord
 from audioflow.systems.network import network_for

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audioflow.engine.run import Run, Watch
-from audioflow.engine.train_data import Classes, TrainTask
+from audioflow.engine.train_task import Classes, TrainTask
 from audioflow.heads import HEADS
 from audioflow.recipe import SystemSection
 from audioflow.storage import Folder

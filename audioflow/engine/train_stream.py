@@ -23,7 +23,8 @@ from torch import Tensor
 
 from audioflow.engine.lost import RETRIES
 from audioflow.engine.session import configure_data
-from audioflow.engine.train_data import TrainTask, membership
+from audioflow.engine.train_data import membership
+from audioflow.engine.train_task import TrainTask
 from audioflow.systems.examples import Examples, joined
 from audioflow.systems.inputs import ClipRows
 from audioflow.tables import Table

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from audioflow.engine.train_checkpoints import Checkpoints
-from audioflow.engine.train_data import TrainTask, example_sets
+from audioflow.engine.train_data import example_sets
+from audioflow.engine.train_task import TrainTask
 from audioflow.events import EpochRecord
 from audioflow.heads import HEADS
 from audioflow.heads.base import is_estimator

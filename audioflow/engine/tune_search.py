@@ -8,7 +8,7 @@ from typing import Any
 from audioflow.engine.loggers import Logger
 from audioflow.engine.run import Run
 from audioflow.engine.train import train_task
-from audioflow.engine.train_data import TrainTask
+from audioflow.engine.train_task import TrainTask
 from audioflow.engine.tune_workers import REFUSALS, Outcome, divisions, section_of
 from audioflow.recipe import SystemSection
 from audioflow.recipe_tune import TuneSection

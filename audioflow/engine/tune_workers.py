@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from audioflow.engine.train_data import TrainTask, example_sets
+from audioflow.engine.train_data import example_sets
+from audioflow.engine.train_task import TrainTask
 from audioflow.engine.train_workers import (
     Prepared,
     fit_estimator,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from audioflow.manifest import CROSS_VALIDATED
+from audioflow.division import CROSS_VALIDATED
 
 _VARIANT_BITS = 32
 _VARIANT = (1 << _VARIANT_BITS) - 1

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.plugins import plugins
 from audioflow.recipe_file import load_recipe
 from audioflow.storage import Folder

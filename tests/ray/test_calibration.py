@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from audioflow.calibration import SystemCalibration, judge
+from audioflow.division import CROSS_VALIDATED
 from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.errors import InputError
-from audioflow.manifest import CROSS_VALIDATED
 from audioflow.scores import score_matrix
 from audioflow.verify import verify
 from tests.ray.vectors import CLASSES, Corpus, heard, make_run, write_tables

@@ -13,16 +13,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from audioflow.division import CROSS_VALIDATED
 from audioflow.engine import train
 from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.engine.train import train_task
-from audioflow.engine.train_data import TrainTask, example_sets
+from audioflow.engine.train_data import example_sets
 from audioflow.engine.train_loop import streaming
 from audioflow.engine.train_stream import StreamSource, StreamTask, plan_stream
+from audioflow.engine.train_task import TrainTask
 from audioflow.errors import InputError
 from audioflow.events import EpochRecord
-from audioflow.manifest import CROSS_VALIDATED
 from audioflow.systems.examples import Examples
 from audioflow.systems.network import network_for
 from audioflow.training import Workers, class_weights, fit

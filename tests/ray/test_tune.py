@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audioflow.division import CROSS_VALIDATED
 from audioflow.embeddings import ClipEmbedding
 from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.errors import InputError
-from audioflow.manifest import CROSS_VALIDATED
 from audioflow.storage import local_path
 from audioflow.tables import Table
 from audioflow.verify import verify

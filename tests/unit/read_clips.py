@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 from ruamel.yaml import YAML
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
-from audioflow.manifest import Clip, build_manifest
+from audioflow.manifest import build_manifest
 from audioflow.recipe import ManifestSection
 from audioflow.storage import Folder
 

@@ -22,14 +22,15 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors",
-        "downloads events hashes parquet places records redaction registry recipe recipe_augment"
-        " recipe_calibration recipe_checks recipe_embed recipe_faults recipe_file recipe_fuse"
+        "clip downloads events hashes parquet places records redaction registry recipe"
+        " recipe_augment recipe_calibration recipe_checks recipe_embed recipe_faults recipe_file"
+        " recipe_fuse"
         " recipe_fuse_checks recipe_names recipe_score recipe_score_checks"
         " recipe_searches recipe_sources recipe_splits"
         " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml retries schemas search"
         " storage stores tables trial_text",
-        "bootstrap cut foreign_scores id_lists join listing manifest matching media metrics"
-        " npy_arrays npz ranking shards spool stratify",
+        "bootstrap cut division foreign_scores id_lists join listing manifest matching media"
+        " metrics npy_arrays npz ranking shards spool stratify",
         "calibration embeddings frontend scores weights",
         "networks",
         "backbones datasets heads importers pooling score_importers",
@@ -129,7 +130,8 @@ BESIDE: dict[tuple[str, str], str] = {
     ("parquet", "storage"): "where a file lies",
     ("tables", "storage"): "where it is written",
     ("id_lists", "npy_arrays"): "ids may be an array",
-    ("manifest", "stratify"): "splits by shares",
+    ("division", "stratify"): "splits by shares",
+    ("manifest", "division"): "splits and folds",
     ("metrics", "bootstrap"): "intervals",
     ("metrics", "ranking"): "metrics of a ranking",
     ("checks", "neighbours"): "near-duplicates are neighbours on two sides of a split",
@@ -181,6 +183,7 @@ LIGHT = (
     " recipe_names recipe_score recipe_score_checks recipe_searches recipe_sources recipe_splits"
     " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml parquet places records"
     " redaction retries stores downloads schemas search storage tables listing stratify manifest"
+    " clip division"
     " shards media bootstrap ranking metrics cut join"
     " npz npy_arrays id_lists matching foreign_scores spool datasets importers"
     " score_importers embeddings neighbours report fusion failures verify planning"

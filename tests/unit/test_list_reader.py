@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.storage import Folder
 
 

@@ -10,14 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from audioflow.clip import Clip
 from audioflow.errors import InputError
-from audioflow.manifest import (
-    Clip,
-    build_manifest,
-    classes_of,
-    manifest_fingerprint,
-    split_counts,
-)
+from audioflow.manifest import build_manifest, classes_of, manifest_fingerprint, split_counts
 from audioflow.recipe import ManifestSection
 from audioflow.tables import MANIFEST_SCHEMA
 

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.datasets.noise import NoiseSettings, make_noise
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from audioflow.storage import Folder
 
 SEED_3 = {"label": "5Other", "count": 250, "duration_s": 5.0, "sample_rate_hz": 8000}

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.errors import InputError
-from audioflow.manifest import Clip, build_manifest
+from audioflow.manifest import build_manifest
 from audioflow.npz import PatchFile
 from audioflow.recipe import ManifestSection
 from audioflow.storage import Folder

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.datasets.base import clip_id
 from audioflow.errors import InputError, MediaError
-from audioflow.manifest import Clip, build_manifest
+from audioflow.manifest import build_manifest
 from audioflow.recipe import ManifestSection
 from audioflow.storage import Folder, local_copy, local_path
 

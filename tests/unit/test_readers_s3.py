@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.downloads import local_files
 from audioflow.importers import IMPORTERS
 from audioflow.listing import find_files
-from audioflow.manifest import Clip
 from audioflow.storage import Folder, StorageOptions, local_copy
 from tests import trees
 from tests.contract.test_importers import COUNTS, EXAMPLES

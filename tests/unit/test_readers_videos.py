@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from audioflow.clip import Clip
 from audioflow.datasets import READERS
 from audioflow.errors import InputError
-from audioflow.manifest import Clip
 from tests.trees import KINDS, NAMES, SEGMENTS, audioset, cmu11775, dogs, glob, kinetics, lines, put
 from tests.unit.read_clips import by_id, manifest, read
 

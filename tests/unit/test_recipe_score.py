@@ -108,7 +108,7 @@ def test_a_mean_needs_variants_of_some_clips(tmp_path: Path, augment: dict, mani
 def test_clips_in_folds_are_scored_as_what_they_stand_for(
     splits: list[str], wanted: list[str], scored: dict[str, str]
 ) -> None:
-    from audioflow.manifest import CROSS_VALIDATED
+    from audioflow.division import CROSS_VALIDATED
 
     told = [CROSS_VALIDATED if split == "cv" else split for split in splits]
     manifest = pa.table({"clip_id": ["a", "b", "c"], "split": told})

@@ -8,15 +8,8 @@ import pyarrow as pa
 import pytest
 
 from audioflow.embeddings import ClipEmbedding, embedding_rows
-from audioflow.engine.train_data import (
-    TrainTask,
-    check_splits,
-    classes_of,
-    estimated_bytes,
-    example_sets,
-    inputs_of,
-    membership,
-)
+from audioflow.engine.train_data import check_splits, estimated_bytes, example_sets, membership
+from audioflow.engine.train_task import TrainTask, classes_of, inputs_of
 from audioflow.errors import InputError, RecipeError
 from audioflow.recipe import SystemSection
 from audioflow.schemas import MANIFEST_SCHEMA
