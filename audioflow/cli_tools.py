@@ -22,6 +22,8 @@ from audioflow import (
     explain_cli,
     export_cli,
     search_cli,
+    serve_cli,
+    submit_cli,
     weights_cli,
 )
 from audioflow.codebook_cli import codebook_command
@@ -57,6 +59,8 @@ TOOLS = {
     "export": export_cli.HELP,
     "compare": compare_cli.HELP,
     "datasets": datasets_cli.HELP,
+    "serve": serve_cli.HELP,
+    "submit": submit_cli.HELP,
     "weights": weights_cli.HELP,
 }
 """The tools and what they do, in words."""
@@ -73,6 +77,8 @@ def register(app: typer.Typer) -> None:
     app.command("export", help=TOOLS["export"])(export_cli.export_command)
     app.command("compare", help=TOOLS["compare"])(compare_cli.compare_command)
     app.command("datasets", help=TOOLS["datasets"])(datasets_cli.datasets_command)
+    app.command("serve", help=TOOLS["serve"])(serve_cli.serve_command)
+    app.command("submit", help=TOOLS["submit"])(submit_cli.submit_command)
     weights_cli.app.command("codebook")(codebook_command)
     app.add_typer(weights_cli.app, name="weights")
 

@@ -1,7 +1,7 @@
 """From what a recipe says of a backbone to the backbone itself, its weights on this machine."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ class Ready:
     """A backbone whose weights are at hand (`to` loads them).
 
     given: its settings as they were given, with defaults. weights: what each setting that names
-    weights led to.
+    weights led to; places: where those that are files lie on this machine.
     """
 
     backbone: Any
     given: Settings
     weights: Mapping[str, Identity]
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -72,7 +73,8 @@ def made_ready(
         if (given := getattr(settings, field)) is not None
     }
     local, found = resolved(settings.model_copy(update=paths), plugin.known, storage, backbone=name)
-    return Ready(plugin(local), settings, found)
+    places = {key: getattr(local, key) for key, one in found.items() if one.trained}
+    return Ready(plugin(local), settings, found, places)
 
 
 def _found(given: str, plugin: Any, place: Callable[[str], str]) -> str:

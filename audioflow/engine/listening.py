@@ -4,7 +4,7 @@ Shapes: N samples of a waveform, P patches.
 """
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -56,7 +56,7 @@ class Listening:
                 "anything else; name a clip of the table, or another backbone"
             )
         found = made_ready(told["backbone"], self._options(), self.storage, input_url)
-        self._refuse_others(found)
+        refuse_others(self.header, found, but={"precision"})
         found.backbone.to(CPU)
         return found
 
@@ -65,18 +65,6 @@ class Listening:
         options = dict(told["settings"])
         options |= {name: used["given"] for name, used in told["weights"].items()}
         return options | ({"precision": "float32"} if "precision" in options else {})
-
-    def _refuse_others(self, found: Ready) -> None:
-        told = self.header.settings
-        now = {"revision": found.backbone.revision} | found.what_counts()
-        then = {"revision": told["revision"]} | told["settings"]
-        wrong = [key for key in now if now[key] != then.get(key) and key != "precision"]
-        if wrong:
-            listed = ", ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in wrong)
-            raise InputError(
-                f"the backbone of embeddings/{self.header.name} cannot be made again as it was "
-                f"({listed}): put the same weights in the same place, or run the job embed again"
-            )
 
     def embedding(self, uri: str, span: Span) -> ClipEmbedding:
         """The embedding of a span of a recording, as the job `embed` would make it.
@@ -176,3 +164,20 @@ class Listening:
         child = DecoderChild(fields["decode_timeout_s"].default, fields["decode_memory_gb"].default)
         weakref.finalize(self, child.close)
         return child
+
+
+def refuse_others(header: Header, found: Ready, but: Collection[str] = ()) -> None:
+    """Raise `InputError` for a backbone that is not the one that made a table.
+
+    but: settings that may differ.
+    """
+    told = header.settings
+    now = {"revision": found.backbone.revision} | found.what_counts()
+    then = {"revision": told["revision"]} | told["settings"]
+    wrong = [key for key in now if now[key] != then.get(key) and key not in but]
+    if wrong:
+        listed = ", ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in wrong)
+        raise InputError(
+            f"the backbone of embeddings/{header.name} cannot be made again as it was "
+            f"({listed}): put the same weights in the same place, or run the job embed again"
+        )

@@ -71,6 +71,11 @@ class Session:
     ) -> None:
         self.close()
 
+    @property
+    def started(self) -> bool:
+        """Whether the Ray was started here, and ends with the session."""
+        return self._started
+
     def begin(self) -> None:
         """Start to connect, in a thread of its own; what goes wrong is raised by `ensure`."""
         import ray  # here, since two threads that import at once take longer than one
