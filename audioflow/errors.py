@@ -144,7 +144,9 @@ def cause_of(error: BaseException) -> BaseException:
     """The error of ours inside what a framework raised, or what it raised."""
     inner: BaseException | None = error
     while inner is not None:
-        if isinstance(inner, AudioflowError):
+        cause = getattr(inner, "cause", None)
+        # What Ray raises is of the class of its cause, with the traceback as its text.
+        if isinstance(inner, AudioflowError) and not isinstance(cause, AudioflowError):
             return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
+        inner = cause or inner.__cause__
     return error

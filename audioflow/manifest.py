@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from audioflow.clip import Clip
 from audioflow.division import CROSS_VALIDATED, divided, group_of, some_of
@@ -95,6 +98,18 @@ def manifest_fingerprint(manifest: pa.Table) -> str:
 def classes_of(manifest: pa.Table) -> list[str]:
     """All class names, sorted."""
     return sorted({label for labels in manifest["labels"].to_pylist() for label in labels})
+
+
+def without_one_label(manifest: pa.Table) -> NDArray[np.bool_]:
+    """Which clips (N,) have several labels, or none.
+
+    But for clips of the split test without a label: theirs is not known, as in a list of what is to
+    be submitted.
+    """
+    counts_N = pc.list_value_length(manifest["labels"]).to_numpy()
+    tested_N = pc.equal(manifest["split"], "test").to_numpy(zero_copy_only=False)
+    found: NDArray[np.bool_] = (counts_N > 1) | ((counts_N == 0) & ~tested_N)
+    return found
 
 
 def _refuse_duplicates(clips: Sequence[Clip]) -> None:

@@ -41,9 +41,9 @@ class ExtraSection(Settings):
     """One further data set; its reader's own settings stand beside these keys.
 
     reader: what reads it. classes: which of its classes are taken. rename: its name of a class ->
-    ours; `classes` goes by the names before. new_classes: it may bring classes that the main data
-    set has not. limit: at most so many of its clips, drawn by `manifest.seed`. split: where its
-    clips go.
+    ours; `classes` goes by the names before. one_label: clips that have several of the classes that
+    are taken are left out. new_classes: it may bring classes that the main data set has not. limit:
+    at most so many of its clips, drawn by `manifest.seed`. split: where its clips go.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -51,6 +51,7 @@ class ExtraSection(Settings):
     reader: str
     classes: ClassFilter | None = None
     rename: dict[str, str] = Field(default_factory=dict)
+    one_label: bool = False
     new_classes: bool = False
     limit: int | None = Field(None, ge=1)
     split: Split = "train"

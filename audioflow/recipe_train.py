@@ -82,9 +82,9 @@ class TrainSection(Settings):
     """How a head is trained.
 
     unit: what an example is: a clip, or every patch by itself with its clip's label. task: `auto`
-    is `multi` (a score of its own for every class) where a clip has several labels or none. fine:
-    train on the labels as they were before `manifest.merge`. drop_sources: data sets that are left
-    out, `main` or names in `manifest.extra`.
+    is `multi` (a score of its own for every class) where a clip has several labels, or one that is
+    not of the split test has none. fine: train on the labels as they were before `manifest.merge`.
+    drop_sources: data sets that are left out, `main` or names in `manifest.extra`.
     epochs: passes over the train clips, at most. batch_size: examples of a step. optimizer: what
     makes the steps. lr: the learning rate. momentum: of `sgd`. weight_decay: of the optimizer.
     schedule: how the rate changes. clip_norm: a longer gradient is shortened to this.

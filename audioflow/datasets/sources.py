@@ -24,8 +24,8 @@ _SHOWN = 5
 class Mixed:
     """A manifest, and what became of the clips of each source; empty where there is only one.
 
-    stats: by source, `clips` that were taken, `read`, `no_label` (none of its classes is taken) and
-    `over_limit`.
+    stats: by source, `clips` that were taken, `read`, `no_label` (none of its classes is taken),
+    `over_limit`, and with `one_label` those with `several_labels`.
     """
 
     manifest: pa.Table
@@ -85,19 +85,27 @@ def _taken(
     clips: Sequence[Clip], extra: ExtraSection, known: set[str], seed: int
 ) -> tuple[list[Clip], dict[str, int]]:
     """The clips with a class that is taken, under our names of their classes, within the limit."""
-    _refuse_absent(clips, extra)
-    kept = [replace(clip, labels=_labels(clip, extra)) for clip in clips]
-    kept = [clip for clip in kept if clip.labels]
-    if not kept:
+    _refuse_absent(clips, extra, known)
+    labelled = [replace(clip, labels=_labels(clip, extra)) for clip in clips]
+    labelled = [clip for clip in labelled if clip.labels]
+    if not labelled:
         classes = ", ".join(sorted(_counted(clips)))
         raise InputError(f"no clip has a class that is taken; its classes are {classes}")
+    kept = [clip for clip in labelled if len(clip.labels) == 1 or not extra.one_label]
+    if not kept:
+        raise InputError(
+            f"all {len(labelled)} clips have several of the classes that are taken, "
+            f"{labelled[0].clip_id!r} for one; one_label: true leaves none of them"
+        )
     if not extra.new_classes:
         _refuse_unknown(kept, known)
     drawn = sorted(kept, key=_lot(seed))[: extra.limit]
+    several = {"several_labels": len(labelled) - len(kept)} if extra.one_label else {}
     return drawn, {
         "clips": len(drawn),
         "read": len(clips),
-        "no_label": len(clips) - len(kept),
+        "no_label": len(clips) - len(labelled),
+        **several,
         "over_limit": len(kept) - len(drawn),
     }
 
@@ -111,11 +119,15 @@ def _counted(clips: Sequence[Clip]) -> Counter[str]:
     return Counter(label for clip in clips for label in clip.labels)
 
 
-def _refuse_absent(clips: Sequence[Clip], extra: ExtraSection) -> None:
-    """Names of classes that the data set has not: a slip would let in, or lose, a whole class."""
+def _refuse_absent(clips: Sequence[Clip], extra: ExtraSection, known: set[str]) -> None:
+    """Names of classes that the data set has not: a slip would let in, or lose, a whole class.
+
+    A class of the main data set is no slip where it is to be kept or dropped.
+    """
     there = _counted(clips)
+    named = extra.classes.named if extra.classes else []
     for key, names in (
-        ("classes", extra.classes.named if extra.classes else []),
+        ("classes", [name for name in named if name not in known]),
         ("rename", list(extra.rename)),
     ):
         for name in names:

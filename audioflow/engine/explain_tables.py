@@ -65,10 +65,12 @@ class Columns:
         return found, columns_picture(found)
 
     def _known(self) -> Mapping[str, Sequence[str]]:
-        """What the columns are, of a backbone that says so."""
+        """What the columns are, of a backbone or an import that says so."""
         told = self._system.embeddings_header.settings
-        plugin = BACKBONES.load(told["backbone"]) if "backbone" in told else None
-        return getattr(plugin, "COLUMN_NAMES", {})
+        if "backbone" not in told:
+            named: Mapping[str, Sequence[str]] = told.get("column_names", {})
+            return named
+        return getattr(BACKBONES.load(told["backbone"]), "COLUMN_NAMES", {})
 
     def _background(self, head: HeadBundle, fold: str | None) -> Floats:
         """Vectors of clips that the head learned from."""

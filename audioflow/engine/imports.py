@@ -138,13 +138,19 @@ def _header(
         name=plan.name,
         fingerprint=plan.fingerprint,
         parents=plan.parents,
-        settings={**plan.settings, "layers": dict(imported.layers), "vectors": plan.key},
+        settings={**plan.settings, **_told(imported), "vectors": plan.key},
         rows=sum(receipt.rows for receipt in receipts),
         failures=sum(receipt.failures for receipt in receipts),
         shards=receipts,
         stats=stats,
         versions=package_versions(),
     )
+
+
+def _told(imported: Imported) -> dict[str, Any]:
+    """The layers, and, of files that say so, what their columns are."""
+    names = {layer: list(each) for layer, each in getattr(imported, "column_names", {}).items()}
+    return {"layers": dict(imported.layers)} | ({"column_names": names} if names else {})
 
 
 def _matched(plan: _Plan, imported: Imported) -> tuple[dict[str, str], int]:

@@ -51,6 +51,8 @@ def _told(name: str, counts: Mapping[str, int]) -> str:
     text = f"{name}: {counts['clips']} of {counts['read']} clips are mixed in"
     if counts["no_label"]:
         text += f", {counts['no_label']} have no class that is taken"
+    if counts.get("several_labels"):
+        text += f", {counts['several_labels']} have several"
     if counts["over_limit"]:
         text += f", {counts['over_limit']} are over the limit"
     return text

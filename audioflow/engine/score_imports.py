@@ -28,6 +28,7 @@ from audioflow.foreign_scores import (
     rows_at_once,
     survey,
 )
+from audioflow.manifest import without_one_label
 from audioflow.matching import match
 from audioflow.recipe_score import ImportChoice
 from audioflow.score_importers import SCORE_IMPORTERS
@@ -155,8 +156,8 @@ def _planned(
 
 def _several(manifest: pa.Table) -> bool:
     """Whether clips have several labels, or some have none, as the job `train` sees it."""
-    counts = pc.list_value_length(manifest["labels"]).to_numpy()
-    return bool(counts.any() and (counts != 1).any())
+    labelled = pc.any(pc.greater(pc.list_value_length(manifest["labels"]), 0)).as_py()
+    return bool(labelled and without_one_label(manifest).any())
 
 
 def _refuse_unknown(

@@ -16,6 +16,9 @@ from audioflow.weights import RANDOM, weights_fields
 
 JOB = "train"
 
+_COUNTED = (".running_mean", ".running_var", ".num_batches_tracked")
+"""What batch normalisation keeps and nothing trains."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -67,8 +70,11 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
     weights = result["weights"]
     parameters = None
     if not isinstance(weights, bytes):
-        trained = (value for name, value in weights.items() if not name.startswith("normalise."))
-        parameters = sum(value.numel() for value in trained)
+        parameters = sum(
+            value.numel()
+            for name, value in weights.items()
+            if not name.startswith("normalise.") and not name.endswith(_COUNTED)
+        )
     return {
         "fold": result.get("fold"),
         "best_epoch": result["best_epoch"],

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from audioflow.errors import Fault, InputError, RecipeError
 from audioflow.heads import HEADS
+from audioflow.manifest import without_one_label
 from audioflow.pooling import POOLINGS
 from audioflow.recipe import SystemSection
 from audioflow.recipe_systems import pooled_on, system_faults, usual_pooling
@@ -129,12 +130,12 @@ def classes_of(
     manifest: Table, section: SystemSection, names: tuple[str, ...], system: str
 ) -> Classes:
     """What a head is to tell apart, by the labels in the manifest."""
-    rows = manifest.read(["clip_id", "labels"])
-    counts = pc.list_value_length(rows["labels"])
-    several = pc.any(pc.not_equal(counts, 1)).as_py() or False
+    rows = manifest.read(["clip_id", "labels", "split"])
+    odd_N = without_one_label(rows)
+    several = bool(odd_N.any())
     task = section.train.task
     if task == "single" and several:
-        place = pc.index(pc.not_equal(counts, 1), True).as_py()
+        place = int(odd_N.argmax())
         raise InputError(
             f"system {system!r}: train.task is single, but clip {rows['clip_id'][place].as_py()!r} "
             f"has the labels {rows['labels'][place].as_py()}; set train.task: multi, or auto"

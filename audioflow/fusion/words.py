@@ -21,8 +21,8 @@ def summary_line(settings: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     ]
     line = f"{settings['rule']}: {shown}" if shown else str(settings["rule"])
     line += f" {' '.join(extra)}" if extra else ""
-    clips = params.get("fit", {}).get("clips", 0)
-    if not clips:
-        return line
-    where = "by fold" if "cross_fit" in params else f"on {settings['fit_split']}"
-    return f"{line} (fitted {where})"
+    given = ["given weights"] if settings.get("weights") else []
+    if params.get("fit", {}).get("clips", 0) and (not given or params.get("calibrators")):
+        where = "by fold" if "cross_fit" in params else f"on {settings['fit_split']}"
+        given.append(f"{'calibrated' if given else 'fitted'} {where}")
+    return f"{line} ({', '.join(given)})" if given else line

@@ -7,21 +7,33 @@ Shapes: N patches, V frames, D mel bands, H and W size of a map, C classes, K ch
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from audioflow.heads.blocks import BatchNorm2d
 from audioflow.heads.pictures import as_map, start_convolutions
+from audioflow.networks.filling import fill
 from audioflow.registry import Settings
+from audioflow.weights import RANDOM, WeightsName, resolved
 
 _FIRST = 64
+_LAST = "fc."
 
 
 class ResNetSettings(Settings):
-    """dropout: share of values zeroed in training before the last layer."""
+    """dropout: share of values zeroed in training before the last layer.
+
+    weights: what training begins with: a file of this network, also a checkpoint (`.pth.tar`) of
+    SoundtrackClassification, or `random`. The last layer always begins anew: its classes are in
+    another order there, or others.
+    """
 
     dropout: float = Field(0.0, ge=0, lt=1)
+    weights: WeightsName = RANDOM
 
 
 class _Block(nn.Module):
@@ -117,9 +129,30 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(given, num_classes)
         start_convolutions(self)
 
+    def begin_with(self, settings: ResNetSettings) -> "ResNet":
+        """Take the weights of a file, but for the last layer; on torch's meta device none is read.
+
+        Raises `WeightsError` where there is no such file, and where it does not fit.
+        """
+        if settings.weights != RANDOM and torch.get_default_device().type != "meta":
+            path = resolved(settings, ())[0].weights
+            own = {f"{_LAST}{name}": each for name, each in self.fc.state_dict().items()}
+            kept = {name: tensor.numpy() for name, tensor in own.items()}
+            fill(self, path, renamed=lambda tensors: renamed(tensors) | kept)
+        return self
+
     def forward(self, frames_NVD: Tensor) -> Tensor:
         maps_NKHW = self.maxpool(self.relu(self.bn1(self.conv1(as_map(frames_NVD)))))
         for name in self._stages:
             maps_NKHW = self.get_submodule(name)(maps_NKHW)
         logits: Tensor = self.fc(self.dropout(maps_NKHW.mean(dim=(2, 3))))
         return logits
+
+
+def renamed(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Tensors named as in `ResNet`; SoundtrackClassification calls them `group1.conv1.weight`,
+    `layer1.0.group1.conv1.weight`, `group2.fc.weight`."""
+    return {
+        name.replace("group1.", "").replace("group2.", ""): values
+        for name, values in tensors.items()
+    }

@@ -12,6 +12,7 @@ from torch import nn
 
 from audioflow.heads.base import HeadShape, Takes
 from audioflow.heads.resnet import BasicBlock, ResNet, ResNetSettings
+from audioflow.weights import KnownWeights
 
 
 class ResNet18:
@@ -20,10 +21,13 @@ class ResNet18:
     Settings = ResNetSettings
     takes: ClassVar[Takes] = "pictures"
     normalised: ClassVar[bool] = False
+    known: ClassVar[tuple[KnownWeights, ...]] = ()
+    weights_of: ClassVar[str] = "resnet18"
 
     def __init__(self, settings: ResNetSettings) -> None:
         self.settings = settings
 
     def build(self, shape: HeadShape, num_classes: int) -> nn.Module:
-        """(N, V, D) -> logits (N, C)."""
-        return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, self.settings.dropout)
+        """(N, V, D) -> logits (N, C); raises `WeightsError` for weights that do not fit."""
+        network = ResNet(BasicBlock, (2, 2, 2, 2), num_classes, self.settings.dropout)
+        return network.begin_with(self.settings)

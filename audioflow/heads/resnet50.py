@@ -15,6 +15,7 @@ from torch import nn
 
 from audioflow.heads.base import HeadShape, Takes
 from audioflow.heads.resnet import Bottleneck, ResNet, ResNetSettings
+from audioflow.weights import KnownWeights
 
 
 class ResNet50:
@@ -23,10 +24,13 @@ class ResNet50:
     Settings = ResNetSettings
     takes: ClassVar[Takes] = "pictures"
     normalised: ClassVar[bool] = False
+    known: ClassVar[tuple[KnownWeights, ...]] = ()
+    weights_of: ClassVar[str] = "resnet50"
 
     def __init__(self, settings: ResNetSettings) -> None:
         self.settings = settings
 
     def build(self, shape: HeadShape, num_classes: int) -> nn.Module:
-        """(N, V, D) -> logits (N, C)."""
-        return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, self.settings.dropout)
+        """(N, V, D) -> logits (N, C); raises `WeightsError` for weights that do not fit."""
+        network = ResNet(Bottleneck, (3, 4, 6, 3), num_classes, self.settings.dropout)
+        return network.begin_with(self.settings)

@@ -16,17 +16,20 @@ from torch import Tensor, nn
 
 from audioflow.heads.base import HeadShape, Rates, Takes
 from audioflow.heads.sequences import AttentionPool, masked_mean
-from audioflow.networks.filling import fill, unfilled
+from audioflow.networks.filling import put, unfilled
 from audioflow.networks.vggish import FRAMES_PER_PATCH, NUM_MELS, WEIGHTS, WIDTHS, Net, renamed
 from audioflow.registry import Settings
-from audioflow.weights import RANDOM, WeightsName, resolved
+from audioflow.weights import RANDOM, WeightsName, read_tensors, resolved
 
 _WIDTH = WIDTHS["embedding"]
+_ATTENTION = "attnpooling."
+"""What the names of the attention begin with in checkpoints of the dogs."""
 
 
 class VggishFinetuneSettings(Settings):
     """weights: of VGGish at the start, as for the backbone `vggish`: one of its public files by
-    name, a path, or `random`.
+    name, a path, or `random`. Of a checkpoint of ADEE's dogs (`Best1.ckpt`) the attention is taken,
+    too; the last layer always begins anew, for its classes are in another order there.
 
     final_relu: a ReLU after the 128 numbers, as in all code before August 2020. trunk_rate: factor
     of the learning rate for VGGish; 0 freezes it. pool: how patches become a clip, self-attention
@@ -74,21 +77,26 @@ class VggishFinetune:
                 f"num_heads ({self.settings.num_heads}) does not divide the width {_WIDTH} of "
                 "VGGish's vectors, which they share: give 1, 2, 4, 8, ..."
             )
-        return VggishModule(self._trunk(), num_classes, self.settings)
-
-    def _trunk(self) -> Net:
-        told = self.settings
-        if told.weights == RANDOM:
-            net = Net(told.final_relu)
-            _start(net)
-            return net
-        meta = torch.get_default_device().type == "meta"
-        path = "" if meta else resolved(told, self.known, backbone="vggish")[0].weights
+        if self.settings.weights == RANDOM:
+            trunk = Net(self.settings.final_relu)
+            _start(trunk)
+            return VggishModule(trunk, num_classes, self.settings)
         with unfilled():
-            net = Net(told.final_relu)
-        if not meta:
-            fill(net, path, renamed=renamed)
-        return net
+            trunk = Net(self.settings.final_relu)
+        module = VggishModule(trunk, num_classes, self.settings)
+        if torch.get_default_device().type != "meta":
+            self._begin(module)
+        return module
+
+    def _begin(self, module: "VggishModule") -> None:
+        """Take the weights of a file: VGGish, and the attention where it has some."""
+        path = resolved(self.settings, self.known, backbone="vggish")[0].weights
+        tensors = read_tensors(path)
+        put(module.trunk, renamed(tensors), path)
+        attention = {name for name in tensors if name.startswith(_ATTENTION)}
+        if attention and module.pool is not None:
+            theirs = {name.removeprefix(_ATTENTION): tensors[name] for name in attention}
+            put(module.pool.attention, theirs, path)
 
 
 class VggishModule(nn.Module):

@@ -9,5 +9,6 @@ IMPORTERS = Registry(
         "soundnet_csv": "audioflow.importers.soundnet_csv:SoundNetCsvImporter",
         "mel_npy": "audioflow.importers.mel_npy:MelNpyImporter",
         "hf_dataset": "audioflow.importers.hf_dataset:HfDatasetImporter",
+        "number_table": "audioflow.importers.number_table:NumberTableImporter",
     },
 )

@@ -53,6 +53,8 @@ class Imported(Protocol):
     """The vectors in some files, by their own ids. A clip is in memory only while it is asked for.
 
     A layer may have several vectors per patch (the frames of a spectrogram), of each the same.
+
+    They may have `column_names`: layer name -> what each of its columns is, in words.
     """
 
     @property

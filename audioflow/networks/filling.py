@@ -46,9 +46,14 @@ def fill(
     if weights == RANDOM:
         fill_random(module, seed)
         return
-    tensors = renamed(read_tensors(weights))
+    put(module, renamed(read_tensors(weights)), weights)
+
+
+def put(module: nn.Module, tensors: Mapping[str, NDArray[Any]], path: str) -> None:
+    """Put tensors into a module that has exactly those; path: of the file they are from, for the
+    `WeightsError` where it has others."""
     wanted = module.state_dict()
-    refuse_misfits({name: tuple(tensor.shape) for name, tensor in wanted.items()}, tensors, weights)
+    refuse_misfits({name: tuple(tensor.shape) for name, tensor in wanted.items()}, tensors, path)
     with torch.no_grad():
         for name, tensor in wanted.items():
             if name in tensors:

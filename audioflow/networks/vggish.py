@@ -35,6 +35,8 @@ _SCOPES = {
 }
 """Name in TensorFlow, below `vggish/` -> name in torchvggish, which is that of the module."""
 _KINDS = {"weights": "weight", "biases": "bias"}
+_WITHIN = "feature_extractor."
+"""What the names of torchvggish begin with in a network around it."""
 
 CITATION = (
     "Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP 2017; "
@@ -111,10 +113,13 @@ def renamed(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
     torchvggish: `features.0.weight`, ..., perhaps with the PCA as `pproc.`; torchaudio:
     `features_network.0.weight`; TensorFlow: `vggish/conv1/weights`, kernels (kH, kW, in, out) and
-    matrices (in, out).
+    matrices (in, out). Of a network that has torchvggish in it as `feature_extractor` (the
+    checkpoints of Splend1d/Tomofun-Challenge-Audio-Classificaiton), that part.
     """
     if any(name.startswith("vggish/") for name in tensors):
         return _from_tensorflow(tensors)
+    inner = [name for name in tensors if name.startswith(_WITHIN)]
+    tensors = {name.removeprefix(_WITHIN): tensors[name] for name in inner} or tensors
     found = {}
     for name, values in tensors.items():
         if not name.startswith("pproc."):

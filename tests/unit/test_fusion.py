@@ -398,6 +398,12 @@ def test_a_fusion_in_a_line():
     assert summary_line(settings, params) == "weighted: audio 0.25, video 0.75"
     params = fusion(per_class=True).fit(clips)
     assert summary_line(settings, params).endswith(" by class (fitted on val)")
+    fixed = settings | {"weights": {"audio": 1, "video": 1}}
+    params = {"weights": {"audio": 0.5, "video": 0.5}, "fit": {"clips": 9}}
+    assert summary_line(fixed, params).endswith("audio 0.50, video 0.50 (given weights)")
+    params["calibrators"] = {"audio": {}}
+    assert summary_line(fixed, params).endswith(" (given weights, calibrated on val)")
+    assert summary_line(fixed, params | {"fit": {"clips": 0}}).endswith(" (given weights)")
     params = fusion("product").fit(clips, cross=True)
     assert summary_line({**settings, "rule": "product"}, params) == "product (fitted by fold)"
 

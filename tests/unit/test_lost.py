@@ -4,7 +4,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
 
 from audioflow.engine.lost import in_our_words
-from audioflow.errors import LostWorkersError, StorageError
+from audioflow.errors import InputError, LostWorkersError, StorageError, cause_of
 
 ADVICE = "\nFailed to apply UDF transform after 1/1 attempts"
 
@@ -25,6 +25,16 @@ def test_an_error_of_ours_comes_as_it_was_raised() -> None:
     error = told(from_worker(StorageError("no room; set TMPDIR" + ADVICE)))
     assert type(error) is StorageError
     assert str(error) == "no room; set TMPDIR"
+
+
+def test_what_a_worker_raised_is_told_without_the_traceback_of_ray() -> None:
+    raised = from_worker(InputError("head knn has k 5, but there are 3 training vectors"))
+    assert isinstance(raised, InputError)  # as well: Ray makes a class of both
+    found = cause_of(raised)
+    assert type(found) is InputError
+    assert str(found) == "head knn has k 5, but there are 3 training vectors"
+    other = ZeroDivisionError("no error of ours")
+    assert cause_of(other) is other
 
 
 @pytest.mark.parametrize("lost", [WorkerCrashedError(), ActorDiedError()])

@@ -153,6 +153,42 @@ def test_a_clip_with_several_labels_keeps_those_that_are_taken(tmp_path: Path, m
     assert found.stats["street"]["no_label"] == 1
 
 
+def test_clips_of_several_classes_that_are_taken_can_be_left_out(tmp_path: Path, main: str) -> None:
+    lines = ["file,label", "1.wav,Bark+Engine", "2.wav,Bark+Rain", "3.wav,Bark+Yelp"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    extra = {
+        "reader": "csv",
+        "list": str(tmp_path / "list.csv"),
+        "file_column": "file",
+        "label_column": "label",
+        "label_separator": "+",
+        "one_label": True,
+        "classes": {"keep": ["Bark", "Rain", "Yelp"]},
+        "rename": {"Bark": "dog", "Yelp": "dog", "Rain": "rain"},
+    }
+    found = mixed(main, {"street": extra})
+    assert {row["clip_id"]: row["labels"] for row in rows_of(found, "street")} == {
+        "street/1.wav": ["dog"],
+        "street/3.wav": ["dog"],
+    }
+    assert found.stats["street"]["several_labels"] == 1
+    assert found.stats["street"]["no_label"] == 0
+    (tmp_path / "list.csv").write_text("\n".join([lines[0], lines[2]]))
+    extra["classes"], extra["rename"] = None, {"Bark": "dog", "Rain": "rain"}
+    with pytest.raises(InputError, match=r"all 1 clips have several .* '2\.wav' for one"):
+        mixed(main, {"street": extra})
+
+
+def test_a_class_of_ours_can_be_dropped_where_they_happen_to_have_none(
+    main: str, other: str
+) -> None:
+    extra = theirs(other, classes={"drop": ["Engine", "dog"]})
+    assert {tuple(row["labels"]) for row in rows_of(mixed(main, {"street": extra}), "street")} == {
+        ("dog",),
+        ("rain",),
+    }
+
+
 def test_unknown_classes_are_refused_unless_they_are_welcome(main: str, other: str) -> None:
     extra = theirs(other, classes=None, rename={"Rain": "rain"})
     with pytest.raises(

@@ -1,6 +1,7 @@
 """What a system is trained on: clips of the manifest joined by id to their embeddings."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,22 @@ def test_the_memory_that_examples_take_is_estimated(folder):
     one = task(folder)
     sets = example_sets(one)
     assert estimated_bytes(one) == pytest.approx(sets.train.nbytes + sets.val.nbytes, rel=0.5)
+
+
+def test_clips_to_submit_without_a_label_leave_the_others_with_one_each(tmp_path: Path) -> None:
+    clips = {
+        name: {"labels": [kind], "split": "train"} for name, kind in zip("abc", "xyx", strict=True)
+    }
+    submitted = clips | {"d": {"labels": [], "split": "test"}}
+    single = {"train": {"task": "single"}}
+    for number, more in enumerate(({}, single)):
+        assert not task(Folder(str(tmp_path / f"{number}")), submitted, **more).classes.multi_label
+    for number, odd in enumerate(
+        ({"labels": ["x", "y"], "split": "test"}, {"labels": [], "split": "val"})
+    ):
+        folder = Folder(str(tmp_path / f"odd{number}"))
+        assert task(folder, clips | {"d": odd}).classes.multi_label
+        with pytest.raises(
+            InputError, match=r"train.task is single, but clip 'd' has the labels \["
+        ):
+            task(Folder(str(tmp_path / f"refused{number}")), clips | {"d": odd}, **single)
