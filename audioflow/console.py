@@ -17,7 +17,8 @@ from audioflow.console_tables import EpochTable, Line
 from audioflow.console_trials import TrialTable
 from audioflow.errors import AudioflowError, InputError
 from audioflow.events import Event
-from audioflow.redaction import masked, masked_faults, masked_values
+from audioflow.redaction import masked, masked_command, masked_faults, masked_values
+from audioflow.verify.text import plural
 
 STATUS_EVERY_S = 10.0
 
@@ -32,7 +33,7 @@ class Console:
         self._status = _Status()
         self._current: Event | None = None
         self._table: EpochTable | TrialTable | None = None
-        self._told = time.monotonic()
+        self._made = self._told = time.monotonic()
         self._lock = threading.Lock()
         self._stream = _open(events)
         self._ended = threading.Event()
@@ -45,20 +46,36 @@ class Console:
     def _masked(self, text: str) -> str:
         return masked(text, self._secrets)
 
-    def begin(self, job: str, run_dir: str) -> None:
+    def begin(self, job: str, run_dir: str, command: str = "") -> None:
         """Say what is about to run and where its tables lie."""
         self._out.print(f"[bold]audioflow {job}[/bold]  {escape(self._masked(run_dir))}")
+        told = {"run_dir": run_dir, "command": masked_command(command)}
+        self._record(Event(job, "begin", "", told))
         if not self._out.is_terminal:
             threading.Thread(target=self._keep_telling, daemon=True).start()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
-            event = replace(event, data=masked_values(event.data, self._secrets))
-            if self._stream:
-                _write(self._stream, event)
+            event = self._record(event)
             show = getattr(self, f"_{event.kind}")
             show(event, event.data)
+
+    def _record(self, event: Event) -> Event:
+        """Write an event to the event file, if there is one; gives it without secrets."""
+        event = replace(event, data=masked_values(event.data, self._secrets))
+        if self._stream:
+            _write(self._stream, event)
+        return event
+
+    def finish(self, job: str, exit_code: int, error: str = "") -> None:
+        """Write down how the command ended; nothing more is told of it."""
+        told: dict[str, Any] = {"exit_code": exit_code}
+        told["seconds"] = round(time.monotonic() - self._made, 3)
+        if error:
+            told["error"] = self._masked(masked_faults(error))
+        with self._lock:
+            self._record(Event(job, "end", "", told))
 
     def error(self, message: str) -> None:
         """Show why the run ended; on standard error."""
@@ -124,6 +141,20 @@ class Console:
         if isinstance(self._table, TrialTable):
             self._progress(event, {"done": self._status.data["done"] + 1})
             self._rows(self._table.add(data))
+
+    def _shard(self, event: Event, data: dict[str, Any]) -> None:
+        """Progress says enough of it."""
+
+    def _retry(self, event: Event, data: dict[str, Any]) -> None:
+        why = f"its worker was lost: {data['reason']}"
+        self._line(event, f"shard {data['shard']} is done again ({data['tries']}): {why}")
+
+    def _node(self, event: Event, data: dict[str, Any]) -> None:
+        told = {"joined": "has joined", "lost": "was lost"}[data["what"]]
+        self._line(replace(event, name=""), f"node {event.name} {told}; {data['nodes']} are there")
+
+    def _verdict(self, event: Event, data: dict[str, Any]) -> None:
+        self._line(event, str(data["text"]))
 
     def _note(self, event: Event, data: dict[str, Any]) -> None:
         self._line(event, str(data["text"]))
@@ -245,14 +276,9 @@ def _bar(out: RichConsole, unit: str) -> Progress:
 
 
 def _counts(event: Event, data: dict[str, Any]) -> str:
-    if event.job == "report":
-        return f"{data['rows']} systems"
-    if event.job == "train":
-        return f"{data['rows']} head{'s' if data['rows'] != 1 else ''}"
-    if event.job == "tune":
-        return f"{data['rows']} trials"
-    failures = f", {data['failures']} failures" if data.get("failures") else ""
-    return f"{data['rows']} clips{failures}"
+    unit = {"report": "system", "train": "head", "tune": "trial"}.get(event.job, "clip")
+    failures = f", {plural(data['failures'], 'failure')}" if data.get("failures") else ""
+    return plural(data["rows"], unit) + failures
 
 
 def _results(results: dict[str, Any]) -> RichTable:

@@ -4,20 +4,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["start", "progress", "epoch", "trial", "note", "skip", "done"]
+Kind = Literal[
+    "begin",
+    "start",
+    "progress",
+    "shard",
+    "retry",
+    "node",
+    "epoch",
+    "trial",
+    "note",
+    "verdict",
+    "skip",
+    "done",
+    "end",
+]
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened in a job.
+    """One thing that happened in a job; docs/observing.md has the fields of every kind.
 
-    `start`: total (clips, epochs or trials to do), done (already there); of `train` also folds,
-    select (what the best epoch is best in) and fitted (in one go, without epochs), of `tune` also
-    select and default (the settings as written, by dotted key). `progress`: done, total, failures,
-    media_s (media time finished in this session). `epoch`: an epoch's record, with fold and best
-    (whether it is the best so far). `trial`: number, values, score or None, best (number and score
-    of the best so far, or None), state (`finished`, `stopped`, `failed`), seconds. `note`: text
-    worth reading. `skip`, `done`: how the job ended, with rows, failures, seconds.
+    `begin`, `end`: of the command, with its exit code. `start`: what a job has before it. `shard`:
+    one was committed. `progress`: how far it is. `retry`: a worker was lost, and others do what it
+    was at. `node`: one has joined the cluster, or was lost. `epoch`, `trial`: one has ended.
+    `note`: text worth reading. `verdict`: where the time went. `skip`, `done`: how a table ended.
     """
 
     job: str
@@ -31,7 +42,8 @@ class EpochRecord:
     """What one pass over the training split came to; losses are mean cross-entropies in nats.
 
     `metrics` are those on `val`, like `val_accuracy`; those of one layer of several have its name
-    behind them: `val_accuracy[pool5]`. Without `val`, `val_loss` is None.
+    behind them: `val_accuracy[pool5]`. Without `val`, `val_loss` is None. Of its `seconds` the
+    first worker waited `ingest_s` for its share of the examples, and judged on `val` for `judge_s`.
     """
 
     epoch: int
@@ -40,6 +52,9 @@ class EpochRecord:
     metrics: dict[str, float]
     lr: float
     seconds: float
+    examples: int = 0
+    ingest_s: float = 0.0
+    judge_s: float = 0.0
 
 
 Listener = Callable[[Event], None]

@@ -23,7 +23,7 @@ rows without values, and polars stops at `_header.json`.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
@@ -47,6 +47,7 @@ from audioflow.schemas import (  # noqa: F401  (and its columns)
     scores_schema,
 )
 from audioflow.storage import Folder
+from audioflow.timing import NO_TIMES, Stint, Times
 
 HEADER = "_header.json"
 FAILURES = "failures"
@@ -57,13 +58,15 @@ PARTS = "_parts"
 class Content:
     """What goes into one shard. `media_s` is the media time (seconds) that the rows cover.
 
-    `clip_keys`, by clip id, say what each clip was made from; they are kept with the receipt.
+    `clip_keys`, by clip id, say what each clip was made from; they are kept with the receipt, as
+    are the times that `times` gives once all else is written.
     """
 
     rows: pa.Table
     failures: Sequence[Failure] = ()
     media_s: float = 0.0
     clip_keys: Mapping[str, str] = field(default_factory=dict)
+    times: Callable[[], Times] = lambda: NO_TIMES
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,10 @@ class Table:
             for name, _, text in self._receipt_files(names)
         }
 
+    def stints(self, names: Sequence[str]) -> dict[str, list[Stint]]:
+        """By shard, who worked on it and when; nothing for one that does not say."""
+        return {name: _stints(where, text) for name, where, text in self._receipt_files(names)}
+
     def _receipt_files(self, names: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
         found = self._receipts.read_many([f"{name}.json" for name in names])
         for name in names:
@@ -183,7 +190,9 @@ class Table:
             errors=dict(sorted(Counter(failure.error for failure in failures).items())),
             variants=_variants(rows),
         )
-        text = json.dumps(asdict(receipt) | {"clip_keys": dict(content.clip_keys)})
+        stints = [stint.to_json() for stint in content.times().stints]
+        more = {"clip_keys": dict(content.clip_keys), "stints": stints}
+        text = json.dumps(asdict(receipt) | more)
         self._receipts.write(f"{name}.json", text.encode())
         return receipt
 
@@ -285,6 +294,15 @@ def _parsed(where: str, text: bytes) -> Receipt:
     try:
         return Receipt.parse(text)
     except (ValueError, TypeError, KeyError) as error:
+        raise TableError(
+            f"{where} is damaged ({error}); remove it and run the table's job again"
+        ) from error
+
+
+def _stints(where: str, text: bytes) -> list[Stint]:
+    try:
+        return [Stint.parse(values) for values in json.loads(text).get("stints", [])]
+    except (ValueError, TypeError) as error:
         raise TableError(
             f"{where} is damaged ({error}); remove it and run the table's job again"
         ) from error

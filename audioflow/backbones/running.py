@@ -5,7 +5,7 @@ size, D width of a layer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,29 @@ from audioflow.media.parts import FramePatching
 from audioflow.media.patches import Patching, Stretch, cut_frames, cut_patches
 
 
+@dataclass
+class Fill:
+    """How many patches went through, and how many would have in batches that were all full."""
+
+    patches: int = 0
+    slots: int = 0
+
+    def add(self, patches: int, size: int) -> None:
+        """Patches that go through `size` at a time."""
+        self.patches += patches
+        self.slots += -(-patches // size) * size
+
+
 @dataclass(frozen=True)
 class Limits:
-    """How much goes through a backbone at once.
+    """How much goes through a backbone at once; fill: how much went through so far.
 
     On a CPU small batches stay in its cache: `acoustic` is 1.7 times as fast with 32 as with 256.
     """
 
     patches_per_batch: int = 32
     values_per_batch: int = 2**23
+    fill: Fill = field(default_factory=Fill, compare=False)
 
     def batch_size(self, patch_values: int) -> int:
         """Patches of so many samples, or values of pixels, per batch."""
@@ -128,6 +142,7 @@ def _in_batches(
     found: list[dict[str, NDArray[np.float32]]] = [{} for _ in clips]
     for shape, numbers in by_shape.items():
         size = limits.batch_size(int(np.prod(shape)))
+        limits.fill.add(sum(len(clips[number]) for number in numbers), size)
         layers = _of_one_shape(backbone, [clips[number] for number in numbers], device, size)
         begin = 0
         for number in numbers:

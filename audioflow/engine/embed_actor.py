@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from audioflow.backbones.ready import Ready, made_ready
 from audioflow.backbones.running import Heard, embed_pictures, embed_sound
 from audioflow.backbones.tuning import limits_for
 from audioflow.engine.embed_commit import Committer
-from audioflow.engine.embed_pulse import BoardRef, Pulse, TellingPulse
-from audioflow.engine.embed_work import Embedded, ShardClips, Work, added, clips_in, works_of
+from audioflow.engine.embed_pulse import BoardRef, TellingPulse
+from audioflow.engine.embed_work import Embedded, ShardClips, Work, clips_in, times_of, works_of
+from audioflow.engine.pulse import Pulse
 from audioflow.engine.score_target import Target
 from audioflow.errors import AudioflowError, InputError
 from audioflow.media.augment import augmented
@@ -129,8 +130,13 @@ class Embedder:
         """What the backbone gives of the media in a row. Raises what kept it from being loaded."""
         if self._fault:
             raise self._fault
+        fill = self._limits.fill
+        patches, slots = fill.patches, fill.slots
         with self._pulse.at("embed", clips.ids[0], self.spec.table):
-            return self._embed(row, list(self.works(works).values()), clips)
+            found = self._embed(row, list(self.works(works).values()), clips)
+        self._pulse.count(f"patches {self.spec.table}", fill.patches - patches)
+        self._pulse.count(f"slots {self.spec.table}", fill.slots - slots)
+        return found
 
     def write_part(
         self, works: Mapping[str, Work], clips: ShardClips, number: int, found: Embedded
@@ -144,7 +150,9 @@ class Embedder:
         self, works: Mapping[str, Work], clips: ShardClips, found: Sequence[Embedded]
     ) -> dict[str, Receipt]:
         """Write the shard, put together from its parts, in every table."""
+        times = clips.times
         with self._pulse.at("write" if not self.spec.targets else "score", clips.ids[0]):
+            clips = replace(clips, times=lambda: times().of_table(self.spec.table))
             return self._committer.commit(self.works(works), clips, found)
 
     def _embed(self, row: pa.Table, works: Sequence[Work], clips: ShardClips) -> Embedded:
@@ -209,7 +217,7 @@ class EmbedShard:
         if works:
             receipts |= self._do(row, works)
         row = _with(row, "receipts", json.dumps(receipts))
-        row = _with(row, "seconds", added(row["seconds"][0].as_py(), self._pulse.take_spent()))
+        row = _with(row, "times", (times_of(row) + self._pulse.take_times()).to_text())
         return row.select([column for column in row.column_names if column not in self._spent])
 
     def _do(self, row: pa.Table, works: Mapping[str, Work]) -> dict[str, Any]:
@@ -220,6 +228,7 @@ class EmbedShard:
         if number or not last:
             self._embedder.write_part(works, clips, number, found)
             return {table: {} for table in works}
+        clips = replace(clips, times=lambda: times_of(row) + self._pulse.times())
         receipts = self._embedder.commit(works, clips, [found])
         return {table: asdict(receipt) for table, receipt in receipts.items()}
 

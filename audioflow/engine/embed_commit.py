@@ -125,7 +125,7 @@ class Committer:
             return {self.name: old}
         rows = embedding_rows([i for i, _ in good], [c for _, c in good], self.layers)
         media_s = sum(clip.duration_s for _, clip in good if clip.variant == 0)
-        content = Content(rows, failures, media_s, work.clip_keys)
+        content = Content(rows, failures, media_s, work.clip_keys, clips.times)
         return {self.name: self.table.commit_content(work.name, content)}
 
     def _outcomes(

@@ -3,12 +3,15 @@
 import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from audioflow.engine.embed_pulse import BoardRef, Pulse, TellingPulse
+from audioflow.engine.embed_pulse import BoardRef, TellingPulse
+from audioflow.engine.pulse import Pulse
 from audioflow.errors import MediaError
 from audioflow.media.child import DecoderChild
 from audioflow.media.packing import Packer, Sources
@@ -16,6 +19,10 @@ from audioflow.media.parts import End, FramePatching, Source, Wanted
 from audioflow.media.patches import Patching
 from audioflow.media.spans import Span
 from audioflow.storage import StorageOptions, copies_ahead
+from audioflow.timing import Times
+
+BYTES = "bytes"
+"""What is counted of the recordings that are opened: their size."""
 
 _child: DecoderChild | None = None
 
@@ -49,17 +56,15 @@ def decode_shard(row: pa.Table, task: DecodeTask, pulse: Pulse) -> Iterator[pa.T
     number = 0
     for _ in _decode(row, task, packer, pulse):
         if packer.full:
-            yield with_media(row, packer, number, pulse.take_spent(), last=False)
+            yield with_media(row, packer, number, pulse.take_times(), last=False)
             number += 1
-    yield with_media(row, packer, number, pulse.take_spent(), last=True)
+    yield with_media(row, packer, number, pulse.take_times(), last=True)
 
 
-def with_media(
-    row: pa.Table, packer: Packer, number: int, spent: Mapping[str, float], *, last: bool
-) -> pa.Table:
-    """A work item with what the packer holds, as its part `number`; spent: seconds by stage."""
+def with_media(row: pa.Table, packer: Packer, number: int, times: Times, *, last: bool) -> pa.Table:
+    """A work item with what the packer holds, as its part `number`; times: what that took."""
     columns = {
-        "seconds": pa.array([json.dumps(spent)], pa.string()),
+        "times": pa.array([times.to_text()], pa.string()),
         "part": pa.array([number], pa.int32()),
         "last": pa.array([last], pa.bool_()),
         "node": pa.array([socket.gethostname()], pa.string()),
@@ -86,6 +91,7 @@ def _decode(row: pa.Table, task: DecodeTask, packer: Packer, pulse: Pulse) -> It
                 try:
                     with following() as path:
                         stage = "decode"
+                        pulse.count(BYTES, _size(path))
                         at("decode")
                         for parts in child.decode(path, spans, wanted):
                             for part in parts:
@@ -97,6 +103,13 @@ def _decode(row: pa.Table, task: DecodeTask, packer: Packer, pulse: Pulse) -> It
                         _fail(packer, position, wanted.sources, stage, error)
                     yield
             pulse.finished += len(positions)
+
+
+def _size(path: str) -> int:
+    """The bytes of a recording on this machine; 0 where it cannot be read, which is told later."""
+    with suppress(OSError):
+        return Path(path).stat().st_size
+    return 0
 
 
 def _fail(

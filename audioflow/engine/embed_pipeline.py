@@ -1,9 +1,9 @@
 """The pipeline of the job `embed`: work items in, receipts out, on what the cluster has."""
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
@@ -75,13 +75,17 @@ class Pipeline:
     resources: Mapping[str, float]
     storage: StorageOptions
 
-    def results(self, items: Sequence[Item]) -> Generator[tuple[Item, Done]]:
+    def results(
+        self, items: Sequence[Item], lost: Callable[[Item, int, str], None] | None = None
+    ) -> Generator[tuple[Item, Done]]:
         """What became of every item, in the order they finish.
 
-        Raises `StalledError` where no clip is finished for longer than the recipe allows.
+        lost: is told of items whose worker was lost, how often that was so, and why; where decoding
+        is a step of its own, Ray Data tries them again without a word. Raises `StalledError` where
+        no clip is finished for longer than the recipe allows.
         """
         items = self._in_order(items)
-        found = self._pooled(items) if self.own_workers else self._streamed(items)
+        found = self._pooled(items, lost) if self.own_workers else self._streamed(items)
         with closing(found):
             for number, done in found:
                 yield items[number], done
@@ -121,7 +125,9 @@ class Pipeline:
     def _cluster(self) -> Cluster:
         return Cluster(self.resources.get("CPU", 1.0), self.resources.get("GPU", 0.0))
 
-    def _pooled(self, items: Sequence[Item]) -> Generator[tuple[int, Done]]:
+    def _pooled(
+        self, items: Sequence[Item], lost: Callable[[Item, int, str], None] | None
+    ) -> Generator[tuple[int, Done]]:
         from audioflow.engine.embed_pool import Pool
         from audioflow.engine.embed_worker import EmbedWorker
 
@@ -129,6 +135,9 @@ class Pipeline:
         arguments = self._task(), [one.spec for one in self.backbones]
         cpus = min(1.0, self._cluster.cpus / workers)
         pool = Pool(EmbedWorker, arguments, workers, cpus, self.section.stall_timeout_s)
+        if lost is not None:
+            tell = lost
+            pool = replace(pool, lost=lambda number, *more: tell(items[number], *more))
         return pool.results(len(items), lambda number: items[number].row(number))
 
     def _streamed(self, items: Sequence[Item]) -> Generator[tuple[int, Done]]:

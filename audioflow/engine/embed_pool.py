@@ -18,6 +18,9 @@ from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Done
 from audioflow.engine.lost import RETRIES, in_our_words
 
+Lost = Callable[[int, int, str], None]
+"""Told of an item whose worker was lost: its number, how often that was so, and why."""
+
 _LOOK_EVERY_S = 1.0
 _AHEAD = 2
 """Items given to a worker: one that it is at, and one so that it need not wait for the driver."""
@@ -28,7 +31,8 @@ class Pool:
     """How many workers there are, and the share of a CPU that each takes of the cluster.
 
     worker: the class of the actors, with the methods `ready` and `do`. arguments: of its
-    constructor, which gets the board of the run, too.
+    constructor, which gets the board of the run, too. lost: is told of items that are given to
+    others because their worker was lost.
     """
 
     worker: type[Any]
@@ -36,6 +40,7 @@ class Pool:
     workers: int
     cpus: float
     stall_timeout_s: float
+    lost: Lost = lambda number, tries, why: None
 
     def results(self, count: int, row: Callable[[int], Any]) -> Generator[tuple[int, Done]]:
         """What became of every work item, by its number, in the order they finish.
@@ -55,7 +60,7 @@ class Pool:
         actors = [worker.remote(*self.arguments, board) for _ in range(min(self.workers, count))]
         needs = f"each of {len(actors)} workers needs {self.cpus:g} CPU"
         watch = StallWatch(self.stall_timeout_s, board, needs)
-        deal = _Deal(actors, count, row)
+        deal = _Deal(actors, count, row, self.lost)
         try:
             with in_our_words():
                 while deal.left:
@@ -73,8 +78,11 @@ class _Deal:
     What a lost actor was at is given to others: one whose node is gone may never find another.
     """
 
-    def __init__(self, actors: Sequence[Any], count: int, row: Callable[[int], Any]) -> None:
+    def __init__(
+        self, actors: Sequence[Any], count: int, row: Callable[[int], Any], lost: Lost
+    ) -> None:
         self.left = count
+        self._lost = lost
         self._actors = actors
         self._row = row
         self._todo = deque(range(count))
@@ -121,6 +129,7 @@ class _Deal:
         self._tries[number] += 1
         if self._tries[number] > RETRIES:
             raise error
+        self._lost(number, self._tries[number], str(error).strip().splitlines()[0])
         self._todo.appendleft(number)
         if not self._given[place]:
             self._await(place)

@@ -2,32 +2,18 @@
 still can name the stage, the clip and the node."""
 
 import os
-import socket
 import threading
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from audioflow.engine.pulse import Busy, Pulse
+
 TELL_EVERY_S = 2.0
-
-
-@dataclass(frozen=True)
-class Busy:
-    """One worker, and what it has been at for `seconds`."""
-
-    stage: str
-    clip_id: str
-    node: str
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.stage} of clip {self.clip_id!r} on node {self.node} for {self.seconds:.0f} s"
 
 
 @ray.remote(num_cpus=0, max_restarts=3)
@@ -77,53 +63,6 @@ class BoardRef:
         with suppress(ValueError):
             return ray.get_actor(self.name)
         return None
-
-
-class Pulse:
-    """Keeps the time of what this process is at, and how many clips it has finished."""
-
-    def __init__(self) -> None:
-        self.finished = 0
-        self._node = socket.gethostname()
-        self._at: tuple[str, str, float] | None = None
-        self._spent: defaultdict[str, float] = defaultdict(float)
-        self._since = (0.0, "")
-
-    @contextmanager
-    def at(self, stage: str, clip_id: str, table: str = "") -> Iterator[Callable[[str], None]]:
-        """Say that work on a clip begins, and with the function that it gives, what comes next.
-
-        Work that begins meanwhile takes its place; it is for the caller to say when it goes on.
-        """
-
-        def on(stage: str) -> None:
-            self._turn(f"{stage} {table}".rstrip())
-            self._at = (stage, clip_id, time.monotonic())
-
-        on(stage)
-        try:
-            yield on
-        finally:
-            self._turn("")
-            self._at = None
-
-    def _turn(self, what: str) -> None:
-        now = time.monotonic()
-        since, before = self._since
-        if before:
-            self._spent[before] += now - since
-        self._since = (now, what)
-
-    def take_spent(self) -> dict[str, float]:
-        """Seconds per stage (with its table, where it has one) since the last time this was asked;
-        what is being done now is counted when it ends."""
-        spent, self._spent = self._spent, defaultdict(float)
-        return dict(spent)
-
-    def busy(self) -> Busy | None:
-        """What this process is at; None for nothing."""
-        at = self._at
-        return Busy(at[0], at[1], self._node, time.monotonic() - at[2]) if at else None
 
 
 class TellingPulse(Pulse):

@@ -10,7 +10,9 @@ from audioflow.engine.embed_pipeline import Item, Pipeline
 from audioflow.engine.embed_plan import Planned, counts, is_systemic
 from audioflow.engine.embed_tally import Tally
 from audioflow.engine.embed_work import Work
+from audioflow.engine.nodes import watched_nodes
 from audioflow.engine.run import Run, Watch
+from audioflow.engine.telling import tell_shard, tell_verdict
 from audioflow.errors import TooManyFailures
 from audioflow.shards import Shard, base_name
 from audioflow.tables import Header, Receipt, Table
@@ -63,27 +65,33 @@ def stream(
         return Made(fresh)
     total = items[0].shard.manifest.num_rows
     clips = total - sum(len(item.shard) for item in items)
-    failures, media_s = 0, 0.0
-    run.tell(job, "start", ", ".join(tables), total=total, done=clips)
+    name, failures, media_s, left = ", ".join(tables), 0, 0.0, len(items)
+    run.tell(job, "start", name, total=total, done=clips, shards=left)
     first = _FirstClips(tables, pipeline.section.give_up_after)
-    tally = Tally()
-    with closing(pipeline.results(items)) as finished:  # so that giving up ends the workers too
+    tally = Tally(pipeline, len(items))
+
+    def lost(item: Item, tries: int, why: str) -> None:
+        run.tell(job, "retry", name, shard=item.shard.part or "all", tries=tries, reason=why)
+
+    # closing: so that giving up ends the workers too
+    with watched_nodes(run, job) as nodes, closing(pipeline.results(items, lost)) as finished:
         for item, done in finished:
             receipts = done.receipts
-            tally.add(done.seconds)
+            tally.add(done.times)
             for table, receipt in receipts.items():
                 fresh[table][item.works[table].name] = receipt
                 failures += receipt.failures
             first.look(receipts)
             media_s += max((receipt.media_s for receipt in receipts.values()), default=0.0)
-            clips += len(item.shard)
-            run.tell(job, "progress", done=clips, total=total, failures=failures, media_s=media_s)
-    found = tally.verdict(pipeline, len(items))
-    run.tell(job, "note", text=found.text, verdict=found.kind, shares=dict(found.shares))
-    where = {"start_s": round(tally.start_s, 3), "verdict": found.text}
-    where |= {"bound": found.kind, "bare": round(found.bare, 4), "advice": found.advice}
-    shares = {stage: round(share, 4) for stage, share in found.shares.items()}
-    return Made(fresh, where | {"shares": shares})
+            clips, left = clips + len(item.shard), left - 1
+            tell_shard(run, job, name, item.shard.part, receipts, done.times)
+            progress = {"done": clips, "total": total, "failures": failures, "media_s": media_s}
+            progress |= {"shards_left": left}
+            if done.waiting is not None:
+                progress["shards_waiting"] = done.waiting
+            run.tell(job, "progress", name, **progress, busy=tally.busy())
+    where = {"start_s": round(tally.start_s, 3)} | tell_verdict(run, job, name, tally.verdict())
+    return Made(fresh, where | ({"nodes": nodes.marks} if nodes.marks else {}))
 
 
 class _FirstClips:

@@ -1,9 +1,9 @@
 """The pipeline of the job `embed` on Ray Data, where a backbone needs a GPU."""
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +14,13 @@ from audioflow.engine.embed_actor import BackboneSpec, EmbedShard
 from audioflow.engine.embed_decode import DecodeTask, decode_and_tell
 from audioflow.engine.embed_pulse import BoardRef
 from audioflow.engine.embed_watch import StallWatch
-from audioflow.engine.embed_work import Done, Embedded, Work, added, clips_in, works_of
+from audioflow.engine.embed_work import Done, Embedded, Work, clips_in, works_of
 from audioflow.engine.lost import RETRIES, in_our_words
+from audioflow.engine.pulse import Pulse
 from audioflow.engine.session import configure_data
 from audioflow.media.packing import input_column
 from audioflow.tables import Receipt
+from audioflow.timing import NO_TIMES, Times
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Stream:
                 watch.moved()
                 for row in batch.to_pylist():
                     gather.add(row)
-                yield from gather.done()
+                for number, done in gather.done():
+                    yield number, replace(done, waiting=watch.waiting)
         with in_our_words():
             yield from gather.rest()
 
@@ -127,27 +130,27 @@ class _Gather:
     _seen: dict[int, set[int]] = field(default_factory=dict)
     _count: dict[int, int] = field(default_factory=dict)
     _node: dict[int, str] = field(default_factory=dict)
-    _seconds: dict[int, str] = field(default_factory=dict)
+    _times: dict[int, Times] = field(default_factory=dict)
     _done: list[tuple[int, Done]] = field(default_factory=list)
     _merging: dict[Any, int] = field(default_factory=dict)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take what came out of the pipeline for a shard, or for a part of it."""
-        number, part, seconds = row["item"], row["part"], json.loads(row["seconds"])
+        number, part, times = row["item"], row["part"], Times.from_text(row["times"])
         if part == 0 and row["last"]:
             receipts = json.loads(row["receipts"])
             found = {table: Receipt(**data) for table, data in receipts.items()}
-            self._done.append((number, Done(found, seconds)))
+            self._done.append((number, Done(found, times)))
             return
-        self._seconds[number] = added(self._seconds.get(number, "{}"), seconds)
+        self._times[number] = self._times.get(number, NO_TIMES) + times
         self._seen.setdefault(number, set()).add(part)
         if row["last"]:
             self._count[number] = part + 1
             self._node[number] = row["node"]
         if len(self._seen[number]) == self._count.get(number):
             specs = self._of(number)
-            parts, node = self._count[number], self._node[number]
-            self._merging[merge_shard.remote(self.rows[number], specs, parts, node)] = number
+            made = _Parts(self._count[number], self._node[number], self._times[number])
+            self._merging[merge_shard.remote(self.rows[number], specs, made)] = number
 
     def _of(self, number: int) -> list[BackboneSpec]:
         """The backbones that have something to do for a shard."""
@@ -166,7 +169,7 @@ class _Gather:
     def _merged(self, ready: Sequence[Any]) -> Iterator[tuple[int, Done]]:
         for ref in ready:
             number = self._merging.pop(ref)
-            self._done.append((number, Done(ray.get(ref), json.loads(self._seconds[number]))))
+            self._done.append((number, Done(ray.get(ref), self._times[number])))
             for spec in self._of(number):
                 table, name = spec.committer.keeper(_own(spec, self.works[number]))
                 table.remove_parts(name, self._count[number])
@@ -178,20 +181,34 @@ def _own(spec: BackboneSpec, works: Mapping[str, Work]) -> dict[str, Work]:
     return {table: works[table] for table in spec.tables if table in works}
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """How many parts a shard was embedded in, where they were decoded, and what they took."""
+
+    count: int
+    node: str
+    times: Times
+
+
 @ray.remote(num_cpus=0, max_retries=RETRIES)
-def merge_shard(
-    row: pa.Table, specs: Sequence[BackboneSpec], parts: int, node: str
-) -> dict[str, Receipt]:
+def merge_shard(row: pa.Table, specs: Sequence[BackboneSpec], made: _Parts) -> dict[str, Receipt]:
     """Commit a shard that was embedded in parts, in every table."""
-    row = row.append_column("node", pa.array([node], pa.string()))
-    clips = clips_in(row)
+    row = row.append_column("node", pa.array([made.node], pa.string()))
+    pulse = Pulse()
     found: dict[str, Receipt] = {}
     for spec in specs:
         committer, works = spec.committer, _own(spec, works_of(row))
         table, name = committer.keeper(works)
-        embedded = [
-            Embedded.from_rows(rows, clips, committer.layers)
-            for rows in table.read_parts(name, parts)
-        ]
-        found |= committer.commit(works, clips, embedded)
+        clips = replace(clips_in(row), times=_until_now(made.times, pulse, spec.table))
+        with pulse.at("write", clips.ids[0]):
+            embedded = [
+                Embedded.from_rows(rows, clips, committer.layers)
+                for rows in table.read_parts(name, made.count)
+            ]
+            found |= committer.commit(works, clips, embedded)
     return found
+
+
+def _until_now(times: Times, pulse: Pulse, table: str) -> Callable[[], Times]:
+    """Gives what was done for the shard of a table until it is asked."""
+    return lambda: (times + pulse.times()).of_table(table)

@@ -1,31 +1,58 @@
-"""What workers say of their time, added up over a run of `embed`."""
+"""What workers say of their time, added up over a run from media."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
+from typing import Any
 
 from audioflow.backbones.tuning import has_fast_bfloat16
 from audioflow.engine.embed_pipeline import AtWork, Pipeline
 from audioflow.planning.verdict import Backbone, RunFacts, Verdict, verdict
+from audioflow.timing import Times
+
+_RECENT_S = 60.0
 
 
 class Tally:
     """Seconds per stage of all workers together; started with the job."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipeline: Pipeline, items: int) -> None:
+        self._pipeline, self._items = pipeline, items
         self._began = time.perf_counter()
         self._seconds: Counter[str] = Counter()
+        self._recent: deque[tuple[float, Mapping[str, float]]] = deque()
         self.start_s = 0.0
 
-    def add(self, seconds: Mapping[str, float]) -> None:
+    def add(self, times: Times) -> None:
         """Add what a finished shard took."""
+        seconds = times.seconds
+        self._recent.append((time.perf_counter(), seconds))
         if not self._seconds:
             so_far = time.perf_counter() - self._began
             self.start_s = max(0.0, so_far - sum(seconds.values()))
         self._seconds.update(seconds)
 
-    def verdict(self, pipeline: Pipeline, items: int) -> Verdict:
+    def busy(self) -> dict[str, dict[str, Any]]:
+        """By backbone, the share of the last minute that its workers were at it, and on what."""
+        now, pipeline = time.perf_counter(), self._pipeline
+        while self._recent and self._recent[0][0] < now - _RECENT_S:
+            self._recent.popleft()
+        spent: Counter[str] = Counter()
+        for _, seconds in self._recent:
+            spent.update(seconds)
+        window_s = min(_RECENT_S, max(now - self._began - self.start_s, 1e-6))
+        found = {}
+        for one in pipeline.backbones:
+            facts = _backbone(one, pipeline, self._items)
+            workers = facts.actors or pipeline.workers(self._items)
+            share = min(1.0, spent[f"embed {facts.table}"] / (workers * window_s))
+            device = "gpu" if facts.on_gpu else "cpu"
+            found[facts.table] = {"share": round(share, 3), "device": device, "workers": workers}
+        return found
+
+    def verdict(self) -> Verdict:
         """Where the time went, at the end of the run."""
+        pipeline, items = self._pipeline, self._items
         facts = RunFacts(
             start_s=self.start_s,
             work_s=time.perf_counter() - self._began - self.start_s,

@@ -5,7 +5,8 @@ from typing import Any
 
 import ray
 
-from audioflow.engine.embed_pulse import BoardRef, Busy
+from audioflow.engine.embed_pulse import BoardRef
+from audioflow.engine.pulse import Busy
 from audioflow.errors import StalledError
 
 _LOOK_EVERY_S = 1.0
@@ -14,7 +15,10 @@ _SHOWN = 3
 
 
 class StallWatch:
-    """When a clip was last finished, by what comes out and by what the workers tell."""
+    """When a clip was last finished, by what comes out and by what the workers tell.
+
+    `waiting` is how many rows of Ray Data's wait for an actor, where it has the say.
+    """
 
     def __init__(self, limit_s: float, board: BoardRef, needs: str) -> None:
         """board: where workers tell what they are at; it is put up when it is asked for the first
@@ -25,6 +29,7 @@ class StallWatch:
         self._needs = needs
         self._last = self._looked = time.monotonic()
         self._finished = 0
+        self.waiting = 0
 
     def moved(self) -> None:
         """Say that something came out."""
@@ -70,11 +75,19 @@ class StallWatch:
     def callback(self) -> type[Any]:
         """A class for Ray Data, which makes one of each execution and calls it at every step."""
         from ray.data._internal.execution.execution_callback import ExecutionCallback
+        from ray.data._internal.execution.operators.actor_pool_map_operator import (
+            ActorPoolMapOperator,
+        )
 
         watch = self
 
         class Check(ExecutionCallback):
             def on_execution_step(self, executor: Any) -> None:
+                watch.waiting = sum(
+                    state.total_enqueued_input_blocks()
+                    for operator, state in executor._topology.items()
+                    if isinstance(operator, ActorPoolMapOperator)
+                )
                 watch.check()
 
         return Check

@@ -1,7 +1,7 @@
 """What is to be done for the shards of tables that are made from media, and what came of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from audioflow.backbones.running import ClipPart
 from audioflow.embeddings import clips_of, embedding_rows
 from audioflow.media.packing import ClipEnd
 from audioflow.tables import Receipt
+from audioflow.timing import NO_TIMES, Times
 
 SCORED_COLUMNS = ("labels", "split", "fold")
 """Of the manifest: what travels with clips that are scored."""
@@ -46,17 +47,23 @@ class Work:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a shard: its receipt in every table, and seconds spent per stage."""
+    """What became of a shard: its receipt in every table, and who worked on it when.
+
+    waiting: how many shards, or parts of one, are decoded and wait for a backbone; None where
+    nothing ever waits so.
+    """
 
     receipts: Mapping[str, Receipt]
-    seconds: Mapping[str, float]
+    times: Times = NO_TIMES
+    waiting: int | None = None
 
 
 @dataclass(frozen=True)
 class ShardClips:
     """The clips of a shard, in order; `node` is where they were decoded.
 
-    labels, splits and folds are those of clips that are scored; empty for embeddings.
+    labels, splits and folds are those of clips that are scored; empty for embeddings. times: gives
+    what was done for the shard until now.
     """
 
     ids: Sequence[str]
@@ -65,6 +72,7 @@ class ShardClips:
     labels: Sequence[Sequence[str]] = ()
     splits: Sequence[str] = ()
     folds: Sequence[str | None] = ()
+    times: Callable[[], Times] = lambda: NO_TIMES
 
 
 @dataclass
@@ -96,12 +104,9 @@ def works_of(row: pa.Table) -> dict[str, Work]:
     return {table: Work(**values) for table, values in todo.items()}
 
 
-def added(seconds: str, more: Mapping[str, float]) -> str:
-    """Seconds per stage (as they travel, in JSON), with more of them."""
-    found: dict[str, float] = json.loads(seconds)
-    for stage, spent in more.items():
-        found[stage] = found.get(stage, 0.0) + spent
-    return json.dumps(found)
+def times_of(row: pa.Table) -> Times:
+    """What was done so far for the shard in a row."""
+    return Times.from_text(row["times"][0].as_py())
 
 
 def clips_in(row: pa.Table) -> ShardClips:

@@ -4,9 +4,9 @@ Decoder and backbones take turns on one core, so nothing waits for anything else
 between processes, and every core is busy whatever decoding takes beside the backbones.
 """
 
-import json
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import ray
@@ -14,8 +14,9 @@ import ray
 from audioflow.engine.embed_actor import BackboneSpec, Embedder
 from audioflow.engine.embed_decode import DecodeTask, decode_shard, decoder
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
-from audioflow.engine.embed_work import Done, Embedded, added, clips_in, works_of
+from audioflow.engine.embed_work import Done, Embedded, clips_in, times_of, works_of
 from audioflow.tables import Receipt
+from audioflow.timing import NO_TIMES
 
 
 class EmbedWorker:
@@ -39,12 +40,14 @@ class EmbedWorker:
         works = works_of(row)
         embedders = [one for one in self._embedders if one.works(works)]
         found: dict[str, list[Embedded]] = {one.spec.table: [] for one in embedders}
-        part, seconds = row, "{}"
+        part, times = row, NO_TIMES
+        self._pulse.take_times()  # of a shard that was given up
         for part in decode_shard(row, self._task, self._pulse):
-            seconds = added(part["seconds"][0].as_py(), json.loads(seconds))
+            times += times_of(part)
             for one in embedders:
                 found[one.spec.table].append(one.embed(part, works, clips_in(part)))
         receipts: dict[str, Receipt] = {}
+        clips = replace(clips_in(part), times=lambda: times + self._pulse.times())
         for one in embedders:
-            receipts |= one.commit(works, clips_in(part), found[one.spec.table])
-        return Done(receipts, json.loads(added(seconds, self._pulse.take_spent())))
+            receipts |= one.commit(works, clips, found[one.spec.table])
+        return Done(receipts, times + self._pulse.take_times())

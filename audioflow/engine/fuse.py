@@ -6,7 +6,8 @@ what they need. The result does not show which of the two it was.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,12 @@ from audioflow.cut import Cut
 from audioflow.engine.fuse_facts import Facts, QualityTable, manifest_facts, quality_of
 from audioflow.engine.fuse_fit import Fitting, fitted, keep_params, kept_params
 from audioflow.engine.fuse_inputs import BYTES_PER_GROUP, Inputs
-from audioflow.engine.fuse_part import JOB, Lacking, Work
+from audioflow.engine.fuse_part import JOB, Fused, Lacking, Work
 from audioflow.engine.fuse_sources import Held, Source, Spread
+from audioflow.engine.pulse import Pulse
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.engine.tasks import Each, here
+from audioflow.engine.telling import Spent, tell_shard, tell_verdict
 from audioflow.fusion import (
     Fusion,
     QualityColumn,
@@ -28,6 +31,7 @@ from audioflow.fusion import (
     quality_columns,
 )
 from audioflow.join import class_order
+from audioflow.planning.verdict_jobs import JobFacts, fused
 from audioflow.recipe import FuseSection
 from audioflow.tables import (
     SCHEMA_VERSION,
@@ -98,12 +102,17 @@ class _Fusing:
         there = self.table.open_for(parts)
         older = self.table.receipts(sorted(there))
         before = sum(receipt.clips for receipt in older.values())
-        self.run.tell(JOB, "start", self.name, total=self.total, done=before)
+        left = cut.count - len(there)
+        self.run.tell(JOB, "start", self.name, total=self.total, done=before, shards=left)
         each = (self.each or self._on_ray()) if self._streams else None
-        source = self._source(each)
-        work, facts = self._work(source, each)
+        pulse = Pulse()
+        with pulse.at("read", self.name) as at:
+            source = self._source(each)
+            work, facts = self._work(source, each, at)
         todo = {part: name for name, part in parts.items() if name not in there}
-        receipts = older | self._committed(source.fused(work, todo, facts), older)
+        spent = Spent()
+        receipts = older | self._committed(source.fused(work, todo, facts), older, spent)
+        where = self._where(spent, pulse, watch.seconds) if todo else {}
         refuse_lost_shards(self.table, list(parts), self.table.committed())
         rows = sum(receipt.rows for receipt in receipts.values())
         multi_label = work.fusion.task.multi_label
@@ -118,7 +127,7 @@ class _Fusing:
             failures=sum(receipt.failures for receipt in receipts.values()),
             shards=[receipts[name] for name in parts],
             classes=list(self.order),
-            stats=watch.stats(rows, resumed=len(there)),
+            stats=watch.stats(rows, resumed=len(there), **where),
             versions=package_versions(),
         )
         self.run.finished(JOB, self.name, self.table.finish(header))
@@ -148,8 +157,13 @@ class _Fusing:
             return Held(self.inputs, self.headers)
         return Spread(self.inputs, self.headers, each)
 
-    def _work(self, source: Source, each: Each | None) -> tuple[Work, Facts]:
-        """What is done to every part, with parameters that are fitted now or were before."""
+    def _work(
+        self, source: Source, each: Each | None, at: Callable[[str], None]
+    ) -> tuple[Work, Facts]:
+        """What is done to every part, with parameters that are fitted now or were before.
+
+        at: is told that the fit begins.
+        """
         scans = source.scans()
         said = {name: header.settings.get("multi_label") for name, header in self.headers.items()}
         several = [["", ""]] if any(scan.several for scan in scans.values()) else []
@@ -174,6 +188,7 @@ class _Fusing:
         )
         params = kept_params(self.table.folder, self.key)
         if params is None:
+            at("fit")
             params = fitted(fitting, source, scans)
             keep_params(self.table.folder, self.key, params)
         if "cross_fit" in params:
@@ -192,8 +207,26 @@ class _Fusing:
         name = embed.backbones[choice.table].name or choice.table
         return quality_columns(choice, BACKBONES.load(name))
 
+    def _where(self, spent: Spent, pulse: Pulse, seconds: float) -> dict[str, Any]:
+        """Where the time went, told. What precedes the parts, one process or tasks side by side
+        did: their workers count as at it."""
+        workers = 1
+        if self._streams and self.each is None:
+            workers = max(1, int(self.run.session.ensure().get("CPU", 1.0)))
+        before, parts = pulse.take_times().seconds, spent.facts(workers)
+        all_of = Counter(parts.seconds)
+        all_of.update({stage: workers * took for stage, took in before.items()})
+        work_s = sum(before.values()) + parts.start_s + parts.work_s
+        start_s = max(0.0, seconds - work_s)
+        facts = JobFacts(start_s, work_s, dict(all_of), workers, parts.items)
+        found = fused(facts, self.name, streams=self._streams)
+        return tell_verdict(self.run, JOB, self.name, found)
+
     def _committed(
-        self, outcomes: Iterable[tuple[str, Receipt | Lacking]], older: Mapping[str, Receipt]
+        self,
+        outcomes: Iterable[tuple[str, Fused | Lacking]],
+        older: Mapping[str, Receipt],
+        spent: Spent,
     ) -> dict[str, Receipt]:
         """Receipts of the parts; raises `TableError` where clips lack systems and none may."""
         fresh: dict[str, Receipt] = {}
@@ -207,10 +240,13 @@ class _Fusing:
             if isinstance(outcome, Lacking):
                 lacking[name] = outcome
                 continue
-            fresh[name] = outcome
-            told["done"] += outcome.clips
-            told["failures"] += outcome.failures
-            self.run.tell(JOB, "progress", self.name, **told)
+            receipt = fresh[name] = outcome.receipt
+            spent.add(outcome.times)
+            told["done"] += receipt.clips
+            told["failures"] += receipt.failures
+            tell_shard(self.run, JOB, self.name, name, {self.name: receipt}, outcome.times)
+            left = self.inputs.cut.count - len(older) - len(fresh)
+            self.run.tell(JOB, "progress", self.name, **told, shards_left=left)
         if lacking:
             found = [lacking[name] for name in sorted(lacking)]
             rows = sum(receipt.rows for receipt in [*older.values(), *fresh.values()])

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from audioflow.engine.fuse_facts import Known, block_of
 from audioflow.engine.fuse_inputs import Inputs
 from audioflow.engine.fuse_spill import Pieces, failures_of, rows_of
+from audioflow.engine.pulse import Pulse
 from audioflow.fusion import Fusion, missing_reason
 from audioflow.fusion.missing import SHOWN
 from audioflow.join import COLUMNS, Joined, join_scores
 from audioflow.scores import ScoredClips, score_rows
 from audioflow.storage import Folder
 from audioflow.tables import FAILURES_SCHEMA, Failure, Receipt, Table, scores_schema
+from audioflow.tables import Content as Made
+from audioflow.timing import Times
 
 JOB = "fuse"
 
@@ -66,20 +69,46 @@ class Lacking:
     first: list[tuple[str, list[str]]]
 
 
-def fuse_part(work: Work, task: PartTask) -> Receipt | Lacking:
+@dataclass(frozen=True)
+class Fused:
+    """A part that was committed, and what that took."""
+
+    receipt: Receipt
+    times: Times
+
+
+def fuse_part(work: Work, task: PartTask) -> Fused | Lacking:
     """Read a part, fuse and commit it, in a task."""
     where = [(system, pieces, task.part) for system, pieces in task.pieces.items()]
-    content = Content(
-        {place[0]: rows_of(work.inputs, *place) for place in where},
-        {place[0]: failures_of(work.inputs, *place) for place in where},
-        task.known,
-    )
-    return fuse_content(work, task.name, content)
+    pulse = Pulse()
+    with pulse.at("read", task.name):
+        content = Content(
+            {place[0]: rows_of(work.inputs, *place) for place in where},
+            {place[0]: failures_of(work.inputs, *place) for place in where},
+            task.known,
+        )
+    return fuse_content(work, task.name, content, pulse)
 
 
-def fuse_content(work: Work, name: str, content: Content) -> Receipt | Lacking:
+def fuse_content(
+    work: Work, name: str, content: Content, pulse: Pulse | None = None
+) -> Fused | Lacking:
     """Fuse the clips of a part and commit them as shard `name`; not where some lack a system and
-    none may."""
+    none may. pulse: knows what was done for it before."""
+    pulse = pulse or Pulse()
+    with pulse.at(JOB, name) as at:
+        found = _fused(work, content)
+        if isinstance(found, Lacking):
+            return found
+        rows, failures = found
+        at("write")
+        made = Made(rows, failures, times=pulse.times)
+        receipt = Table(work.out).commit_content(name, made)
+    return Fused(receipt, pulse.take_times())
+
+
+def _fused(work: Work, content: Content) -> tuple[pa.Table, list[Failure]] | Lacking:
+    """Rows and failures of a part."""
     joined = join_pieces(content.rows, work.classes)
     failed = {
         system: pa.concat_tables([FAILURES_SCHEMA.empty_table(), *pieces])
@@ -96,7 +125,7 @@ def fuse_content(work: Work, name: str, content: Content) -> Receipt | Lacking:
     if joined.clip_ids:
         scores_nC = work.fusion.apply(work.params, block_of(joined, content.known))
     failures.sort(key=lambda failure: failure.clip_id)
-    return Table(work.out).commit(name, _rows(joined, scores_nC), failures)
+    return _rows(joined, scores_nC), failures
 
 
 def join_pieces(

@@ -19,7 +19,15 @@ from audioflow.engine.fuse_inputs import (
     sampled,
     scan,
 )
-from audioflow.engine.fuse_part import Content, Lacking, PartTask, Work, fuse_content, fuse_part
+from audioflow.engine.fuse_part import (
+    Content,
+    Fused,
+    Lacking,
+    PartTask,
+    Work,
+    fuse_content,
+    fuse_part,
+)
 from audioflow.engine.fuse_spill import (
     Pieces,
     Spilled,
@@ -30,7 +38,7 @@ from audioflow.engine.fuse_spill import (
 )
 from audioflow.engine.tasks import Each
 from audioflow.join import COLUMNS
-from audioflow.tables import Header, Receipt
+from audioflow.tables import Header
 
 Parts = Mapping[int, str]
 """Part -> name of its shard."""
@@ -47,7 +55,7 @@ class Source(Protocol):
 
     def fused(
         self, work: Work, parts: Parts, facts: Facts
-    ) -> Iterator[tuple[str, Receipt | Lacking]]:
+    ) -> Iterator[tuple[str, Fused | Lacking]]:
         """Fuse and commit parts; what became of each shard."""
 
 
@@ -86,7 +94,7 @@ class Held:
 
     def fused(
         self, work: Work, parts: Parts, facts: Facts
-    ) -> Iterator[tuple[str, Receipt | Lacking]]:
+    ) -> Iterator[tuple[str, Fused | Lacking]]:
         """As `Source`."""
         for part, name in parts.items():
             content = Content(
@@ -139,7 +147,7 @@ class Spread:
 
     def fused(
         self, work: Work, parts: Parts, facts: Facts
-    ) -> Iterator[tuple[str, Receipt | Lacking]]:
+    ) -> Iterator[tuple[str, Fused | Lacking]]:
         """As `Source`."""
         where = self._where()
         tasks = (

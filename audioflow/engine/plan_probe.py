@@ -23,6 +23,7 @@ from audioflow.media.parts import End, Wanted
 from audioflow.media.spans import Span
 from audioflow.shards import Shard
 from audioflow.storage import StorageOptions, local_copy
+from audioflow.timing import NO_TIMES
 
 GIVE_UP_AFTER = 16
 """Recordings; where all of these failed for a reason that is not theirs, the others will too."""
@@ -117,11 +118,11 @@ class Prober:
         packer, parts = Packer(self._way.sources), 0
         for places, found in zip(group.places, group.found, strict=True):
             for _ in self._decode(group.row, places, packer, found):
-                self._embed(with_media(group.row, packer, parts, {}, last=False))
+                self._embed(with_media(group.row, packer, parts, NO_TIMES, last=False))
                 parts += 1
             told(len(self._errors))
         started = time.perf_counter()
-        last = with_media(group.row, packer, parts, {}, last=True)
+        last = with_media(group.row, packer, parts, NO_TIMES, last=True)
         for found in group.found:
             found.decode_s += (time.perf_counter() - started) / len(group.found)
         self._embed(last)

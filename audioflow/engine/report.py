@@ -15,6 +15,7 @@ from audioflow.engine.report_media import excerpts_of, picture_sets
 from audioflow.engine.report_sweeps import sweep_of
 from audioflow.engine.report_systems import systems_of
 from audioflow.engine.report_tables import Tables, failed_clips, stage_rows
+from audioflow.engine.report_timeline import timeline_of
 from audioflow.engine.run import Run, Watch
 from audioflow.manifest import split_counts
 from audioflow.redaction import masked, masked_command, masked_recipe
@@ -22,7 +23,7 @@ from audioflow.report import PictureSet, ReportData, build
 from audioflow.tables import Header, Table, fingerprint, package_versions
 
 JOB = "report"
-REVISION = 5
+REVISION = 6
 
 
 def make_report(run: Run) -> Header:
@@ -111,6 +112,7 @@ def _data(
         recipe_yaml=masked_recipe(run.recipe_text),
         splits=split_counts(manifest),
         stages=tuple(stage_rows(tables)),
+        timeline=timeline_of(tables),
         systems=tuple(systems_of(run, tables, manifest)),
         failures=failed.rows,
         num_failures=failed.number,

@@ -74,16 +74,24 @@ def shown_uri(uri: str) -> str:
     return masked(uri) if "?" in uri or "@" in uri else uri  # few are signed, clips are many
 
 
+def job_of(path: str, header: Header) -> str:
+    """The job that made a table."""
+    if header.settings.get("fused"):
+        return "fuse"
+    if header.stats.get("tuned"):
+        return "tune"
+    root = path.partition("/")[0]
+    return {"embeddings": "embed", "heads": "train", "scores": "score"}.get(root, root)
+
+
 def stage_rows(tables: Tables) -> Iterator[StageRow]:
     """A row for every complete table, in the order of the flow."""
-    jobs = {"embeddings": "embed", "heads": "train", "scores": "score"}
     for path, (_, header) in tables.items():
         stats, seconds = header.stats, float(header.stats.get("seconds", 0.0))
-        fused, root = bool(header.settings.get("fused")), path.partition("/")[0]
         if stats.get("tuned"):  # the search it comes from has its time in a row of its own
-            root, seconds = "tune", sum(result["seconds"] for result in stats["results"])
+            seconds = sum(result["seconds"] for result in stats["results"])
         yield StageRow(
-            job="fuse" if fused else jobs.get(root, root),
+            job=job_of(path, header),
             table=path,
             rows=header.good,
             failures=header.failures,

@@ -5,12 +5,13 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from audioflow.engine.measures import Measures
 from audioflow.engine.session import Session
 from audioflow.errors import TableError
 from audioflow.events import Event, Kind, Listener, ignore
 from audioflow.places import input_url, output_url
 from audioflow.recipe import Recipe
-from audioflow.redaction import masked_values
+from audioflow.redaction import masked, masked_values
 from audioflow.storage import Folder, StorageOptions
 from audioflow.tables import Header, Table
 
@@ -30,10 +31,12 @@ class Run:
     retry_failed: bool = False
     folder: Folder = field(init=False)
     session: Session = field(init=False)
+    measures: Measures = field(init=False)
 
     def __post_init__(self) -> None:
         self.folder = self.output(self.recipe.run_dir)
         self.session = Session(self.recipe.ray)
+        self.measures = Measures(masked(self.folder.url.rstrip("/").rpartition("/")[2]))
 
     @property
     def storage(self) -> StorageOptions:
@@ -67,9 +70,10 @@ class Run:
         return Table(self.folder / "report")
 
     def tell(self, job: str, kind: Kind, name: str = "", **data: Any) -> None:
-        """Send one event to the listener."""
-        shown = masked_values(data, self.storage.secrets)
-        self.listener(Event(job, kind, name, shown))
+        """Send one event to the listener and to the measures."""
+        event = Event(job, kind, name, masked_values(data, self.storage.secrets))
+        self.listener(event)
+        self.measures.hear(event)
 
     def unchanged(self, job: str, name: str, table: Table, fingerprint: str) -> Header | None:
         """The header of a table that is complete with this fingerprint (told), else None."""
@@ -106,9 +110,11 @@ class Watch:
         return time.perf_counter() - self._started
 
     def stats(self, clips: int, media_s: float | None = None, **more: Any) -> dict[str, Any]:
-        """Seconds, clips per second and, with `media_s`, times real time."""
+        """Seconds, when they were over (Unix time), clips per second and, with `media_s`, times
+        real time."""
         seconds = self.seconds
         found: dict[str, Any] = {"seconds": round(seconds, 3), "clips": clips}
+        found["ended"] = round(time.time(), 3)
         found["clips_per_s"] = round(clips / seconds, 3) if seconds else 0.0
         if media_s is not None:
             found["media_s"] = round(media_s, 3)

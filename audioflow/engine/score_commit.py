@@ -57,6 +57,7 @@ class _Shard:
     def __init__(self, clips: ShardClips, layers: Mapping[str, int], outcomes: Outcomes) -> None:
         self._clips = Clips(clips.ids, clips.labels, clips.splits, clips.folds)
         self._folds = dict(zip(clips.ids, clips.folds, strict=True))
+        self._times = clips.times
         self._layers = layers
         self._outcomes = outcomes
         self._rows: dict[tuple[int, ...], pa.Table] = {}
@@ -81,7 +82,8 @@ class _Shard:
         fresh = self._scored(scorer, good)
         rows = self._in_order([fresh, *older.values()], fresh.schema)
         media_s = sum(clip.duration_s for clips in good.values() for clip in clips[:1])
-        return table.commit_content(work.name, Content(rows, failed, media_s, work.clip_keys))
+        content = Content(rows, failed, media_s, work.clip_keys, self._times)
+        return table.commit_content(work.name, content)
 
     def _scored(self, scorer: Scorer, good: Mapping[int, list[ClipEmbedding]]) -> pa.Table:
         """Rows of the score table, of clips that are there."""

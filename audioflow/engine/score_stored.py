@@ -1,8 +1,9 @@
 """Scoring from embeddings: no media is touched, and systems that share a table read it once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 
 from audioflow.engine.embed_plan import embed_shards, shards_of
 from audioflow.engine.embed_pool import Pool
+from audioflow.engine.nodes import watched_nodes
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.engine.score_clips import scored_rows
 from audioflow.engine.score_systems import System
 from audioflow.engine.score_worker import ScoreItem, ScoreWorker
+from audioflow.engine.telling import Spent, tell_shard, tell_verdict
 from audioflow.errors import TableError
+from audioflow.planning.verdict_jobs import scored
 from audioflow.shards import Shard, gathered
 from audioflow.tables import Header, Receipt, fingerprint, package_versions
 
@@ -26,7 +30,8 @@ CLIPS_PER_SHARD = 16_384
 
 @dataclass
 class _Plan:
-    """One score table to be made. done: names of its shards that are committed."""
+    """One score table to be made. done: names of its shards that are committed. where: what the
+    header keeps of where the time went."""
 
     system: System
     key: str
@@ -34,6 +39,7 @@ class _Plan:
     names: list[str]
     done: set[str] = field(default_factory=set)
     fresh: dict[str, Receipt] = field(default_factory=dict)
+    where: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,18 +156,34 @@ class _Pass:
         run, names = self._run, ", ".join(plan.system.name for plan in plans)
         total = self._clips.scored.num_rows
         done = total - sum(int((self._groups[number].places >= 0).sum()) for number in todo)
-        run.tell(JOB, "start", names, total=total, done=done)
-        failures = 0
-        results = self._pool(plans).results(len(todo), lambda n: self._item(plans, todo[n]))
-        with closing(results):
+        run.tell(JOB, "start", names, total=total, done=done, shards=len(todo))
+        failures, left = 0, len(todo)
+
+        def lost(number: int, tries: int, why: str) -> None:
+            shard = self._groups[todo[number]].shard.part or "all"
+            run.tell(JOB, "retry", names, shard=shard, tries=tries, reason=why)
+
+        pool, spent = replace(self._pool(plans), lost=lost), Spent()
+        results = pool.results(len(todo), lambda n: self._item(plans, todo[n]))
+        with watched_nodes(run, JOB) as nodes, closing(results):
             for number, finished in results:
-                receipts = finished.receipts
+                receipts, left = finished.receipts, left - 1
+                spent.add(finished.times)
+                part = self._groups[todo[number]].shard.part
+                tell_shard(run, JOB, names, part, receipts, finished.times)
                 for plan in plans:
                     if receipt := receipts.get(plan.system.name):
                         plan.fresh[receipt.name] = receipt
                 failures += max(receipt.failures for receipt in receipts.values())
                 done += int((self._groups[todo[number]].places >= 0).sum())
-                run.tell(JOB, "progress", names, done=done, total=total, failures=failures)
+                progress = {"done": done, "total": total, "failures": failures}
+                run.tell(JOB, "progress", names, **progress, shards_left=left)
+        found = scored(spent.facts(min(pool.workers, len(todo))))
+        where = tell_verdict(run, JOB, names, found) | (
+            {"nodes": nodes.marks} if nodes.marks else {}
+        )
+        for plan in plans:
+            plan.where = where
 
     def _pool(self, plans: Sequence[_Plan]) -> Pool:
         cpus = self._run.session.ensure().get("CPU", 1.0)
@@ -200,7 +222,7 @@ class _Pass:
             failures=sum(receipt.failures for receipt in receipts),
             shards=receipts,
             classes=list(plan.system.classes),
-            stats=watch.stats(total, resumed=len(plan.names) - len(plan.fresh)),
+            stats=watch.stats(total, resumed=len(plan.names) - len(plan.fresh), **plan.where),
             versions=package_versions(),
         )
         if header.rows + header.failures != total:

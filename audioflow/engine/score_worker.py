@@ -1,7 +1,7 @@
 """The worker of the job `score` where clips have embeddings: it reads shards of them, and scores
 them with all heads that read that table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from audioflow.engine.embed_work import Done
 from audioflow.engine.score_heads import Clips, Found, Scorer, recorded
 from audioflow.engine.score_target import Target
 from audioflow.storage import Folder
-from audioflow.tables import FAILURES_SCHEMA, Failure, Receipt, Table
+from audioflow.tables import FAILURES_SCHEMA, Content, Failure, Receipt, Table
 
 STAGE = "score"
 
@@ -47,16 +47,19 @@ class ScoreWorker:
 
     def do(self, item: ScoreItem) -> Done:
         """Score and commit the clips of an item."""
-        with self._pulse.at(STAGE, item.clips["clip_id"][0].as_py()):
-            receipts = self._do(item)
+        self._pulse.take_times()  # of an item that was given up
+        with self._pulse.at("load", item.clips["clip_id"][0].as_py()) as at:
+            for name in item.names:
+                self._scorers[name].prepare()
+            receipts = self._do(item, at)
         self._pulse.finished += item.clips.num_rows
-        return Done(receipts, self._pulse.take_spent())
+        return Done(receipts, self._pulse.take_times())
 
-    def _do(self, item: ScoreItem) -> dict[str, Receipt]:
+    def _do(self, item: ScoreItem, at: Callable[[str], None]) -> dict[str, Receipt]:
         columns = item.clips.select(["clip_id", "labels", "split", "fold"]).to_pydict()
         clips = Clips(*columns.values())
         scorers = {name: self._scorers[name] for name in item.names}
-        found = self._found(item, clips, scorers)
+        found = self._found(item, clips, scorers, at)
         known: list[Failure] | None = None
         receipts = {}
         for name, scorer in scorers.items():
@@ -66,12 +69,19 @@ class ScoreWorker:
             if len(good) < len(clips.ids):
                 known = known or self._failures(item, set(scored))
                 failures = known
+            at(STAGE)
             rows = scorer.rows(clips.at(good), found[name])
-            receipts[name] = scorer.target.table.commit(item.names[name], rows, failures)
+            at("write")
+            content = Content(rows, failures, times=self._pulse.times)
+            receipts[name] = scorer.target.table.commit_content(item.names[name], content)
         return receipts
 
     def _found(
-        self, item: ScoreItem, clips: Clips, scorers: Mapping[str, Scorer]
+        self,
+        item: ScoreItem,
+        clips: Clips,
+        scorers: Mapping[str, Scorer],
+        at: Callable[[str], None],
     ) -> dict[str, Found]:
         """Scores of the clips that have an embedding; every shard of embeddings is read once."""
         folds = dict(zip(clips.ids, clips.folds, strict=True))
@@ -79,17 +89,21 @@ class ScoreWorker:
         columns = list(dict.fromkeys(n for one in scorers.values() for n in one.columns))
         found = {name: Found() for name in scorers}
         with_variants = any(one.target.mean for one in scorers.values())
+        at("read")
         parts: list[pa.Table] = []
         for place, source in enumerate(item.sources):
             rows = self._embeddings.read_shard(source, columns)
+            self._pulse.count("bytes", rows.nbytes)
             rows = rows.filter(pc.is_in(rows["clip_id"], wanted))
             parts.append(rows if with_variants else recorded(rows))
             few = sum(part.nbytes for part in parts) < _BYTES_AT_ONCE
             if few and place + 1 < len(item.sources):
                 continue
+            at(STAGE)
             rows = pa.concat_tables(parts).combine_chunks()
             for name, scorer in scorers.items():
                 scorer.score(rows, folds, found[name])
+            at("read")
             parts = []
         return found
 

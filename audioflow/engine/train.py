@@ -25,16 +25,19 @@ from ray.util.queue import Empty, Queue
 from audioflow.engine.loggers import Logged, Logger, check_loggers, loggers_of, scalars_of
 from audioflow.engine.lost import RETRIES
 from audioflow.engine.run import Run, Watch
+from audioflow.engine.telling import tell_verdict
 from audioflow.engine.train_calibrate import calibrate
 from audioflow.engine.train_data import check_splits, estimated_bytes, folds_of
 from audioflow.engine.train_loop import load_result, train_loop
 from audioflow.engine.train_save import JOB, Trained, save_heads
 from audioflow.engine.train_stream import READ_CPUS, plan_stream
 from audioflow.engine.train_task import Classes, TrainTask, classes_of, inputs_of
+from audioflow.engine.train_where import trainer_facts
 from audioflow.engine.train_workers import fit_alone
 from audioflow.errors import AudioflowError, InputError, cause_of
 from audioflow.heads import HEADS
 from audioflow.heads.base import is_estimator
+from audioflow.planning.verdict_jobs import trained
 from audioflow.recipe import SystemSection
 from audioflow.recipe_train import TrainSection
 from audioflow.storage import Folder, filesystem
@@ -92,11 +95,17 @@ def _train_system(run: Run, name: str, system: SystemSection) -> Header:
     if streams:
         _refuse_no_reader(run, task)
     tasks = [replace(task, fold=fold) for fold in folds or (None,)]
+    begun = time.time()
     if streams or (system.train.workers > 1 and not folds and not estimator):
         results = [_fit_distributed(run, one, key, streams=streams) for one in tasks]
     else:
         results = fit_alone_on_ray(run, name, tasks, key)
-    header = save_heads(run, name, Trained(system, tasks, results, folds, key, parents), watch)
+    where: dict[str, Any] = {}
+    if not estimator:
+        found = trained(trainer_facts(task, results, begun, streams=streams))
+        where = tell_verdict(run, JOB, name, found)
+    made = Trained(system, tasks, results, folds, key, parents, where)
+    header = save_heads(run, name, made, watch)
     run.finished(JOB, name, header)
     return header
 

@@ -9,12 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["start", "decode", "network", "heads", "io", "scheduler"]
+Kind = Literal[
+    "start",
+    "decode",
+    "network",
+    "heads",
+    "io",
+    "scheduler",
+    "fit",
+    "join",
+    "ingest",
+    "compute",
+    "judge",
+]
 
 WAIT = "wait"
 _EMBED = "embed "
-_MORE_CORES = "only more cores would make it faster (ray.num_cpus, more nodes)"
-_MANY_ITEMS = 4
+MORE_CLIPS = "more clips in one run cost no more of it"
+MORE_CORES = "only more cores would make it faster (ray.num_cpus, more nodes)"
+MANY_ITEMS = 4
 """From so many shards per worker on, it is not for want of shards that workers wait."""
 
 
@@ -55,12 +68,12 @@ class Verdict:
     """kind: what bounds the run. shares: of the workers' time, by stage, `wait` among them.
 
     bare: rate of the run, once it had begun, as a share of what the slowest backbone alone reaches
-    in as many processes. text: all of it in words.
+    in as many processes; None where there is no backbone. text: all of it in words.
     """
 
     kind: Kind
     shares: Mapping[str, float]
-    bare: float
+    bare: float | None
     text: str
     advice: str = field(default="")
 
@@ -141,7 +154,6 @@ def _words(kind: Kind, facts: RunFacts, shares: Mapping[str, float], slowest: Ba
         "heads": "bound by the heads",
         "io": "bound by fetching and writing",
         "scheduler": "workers waited for work most of the time",
-        "start": "",
     }
     return f"{heads[kind]} ({told})"
 
@@ -159,17 +171,17 @@ def _told_bare(facts: RunFacts, slowest: Backbone, bare: float) -> str:
 
 def _advice(kind: Kind, facts: RunFacts, shares: Mapping[str, float], slowest: Backbone) -> str:
     if kind == "start":
-        return "more clips in one run cost no more of it"
+        return MORE_CLIPS
     if kind == "network":
         return _faster_backbone(facts, slowest)
     if kind == "decode":
         waits = "give Ray more CPUs: the GPU waits for the decoders"
-        return waits if slowest.on_gpu else _MORE_CORES
+        return waits if slowest.on_gpu else MORE_CORES
     if kind == "heads":
-        return _MORE_CORES
+        return MORE_CORES
     if kind == "io":
         return _faster_io(facts, shares, slowest)
-    few = facts.items < _MANY_ITEMS * facts.workers
+    few = facts.items < MANY_ITEMS * facts.workers
     size, why = ("smaller", "too few to share out") if few else ("larger", "too little work each")
     return f"try a {size} embed.clips_per_shard: the {facts.items} shards were {why}"
 
@@ -191,4 +203,4 @@ def _faster_backbone(facts: RunFacts, slowest: Backbone) -> str:
         return f"try {place}.num_gpus=1 on a machine with a GPU"
     if slowest.hop_s:
         return f"{place}.hop_s={2 * slowest.hop_s:g} (now {slowest.hop_s:g}) would halve it"
-    return _MORE_CORES
+    return MORE_CORES

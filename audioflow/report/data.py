@@ -11,6 +11,7 @@ import numpy as np
 
 from audioflow.events import EpochRecord
 from audioflow.report.exhibits import ClipTable, FailureGroup, PictureSet
+from audioflow.report.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -219,3 +220,4 @@ class ReportData:
     failure_groups: tuple[FailureGroup, ...] = ()
     clip_tables: tuple[ClipTable, ...] = ()
     pictures: tuple[PictureSet, ...] = ()
+    timeline: Timeline | None = None

@@ -12,6 +12,7 @@ from audioflow.report.data import ReportData, SystemScores
 from audioflow.report.excerpts import Excerpts
 from audioflow.report.figures import Figures, SystemFigures
 from audioflow.report.summary import summary
+from audioflow.report.timeline import timeline_figures
 
 SCHEMA_VERSION = 1
 
@@ -37,6 +38,7 @@ def document(
         "sweeps": data.sweeps,
         "splits": data.splits,
         "stages": data.stages,
+        "timeline": timeline_figures(data.timeline),
         "num_failures": data.num_failures,
         "failure_counts": data.failure_counts,
         "failures": data.failures,

@@ -21,7 +21,7 @@ from audioflow.report.players import Players, clips_to_play
 from audioflow.report.plots import plots
 
 _FOLDER = Path(__file__).parent
-_STYLES = ("page.css", "widgets.css")
+_STYLES = ("page.css", "widgets.css", "timeline.css")
 _SCRIPTS = ("page.js", "heat_counts.js", "heat_paint.js", "heat.js", "curves.js")
 
 ReadExcerpts = Callable[[Sequence[str]], Excerpts]

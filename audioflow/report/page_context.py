@@ -12,6 +12,7 @@ from audioflow.report.heat import heat_data, mapped
 from audioflow.report.matrix import MAX_BESIDE
 from audioflow.report.summary import summary
 from audioflow.report.sweep_views import sweep_views
+from audioflow.report.timeline_views import timeline_view
 from audioflow.report.training_views import training_views
 
 PARTS = (
@@ -78,6 +79,7 @@ def _of_run(data: ReportData, figures: Figures) -> dict[str, Any]:
         "parts": PARTS,
         "splits": run_views.splits_view(data),
         "verdicts": run_views.verdicts(data.stages),
+        "timeline": timeline_view(data),
         "stages_lead": words.stages_finding(data),
         "longest_stage": max((s.seconds for s in data.stages), default=0.0) or 1.0,
         "failure_table": run_views.failure_table(data.failure_counts),

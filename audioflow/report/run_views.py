@@ -1,5 +1,6 @@
 """What the page shows of the run itself: its data and its failures, arranged for the templates."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,8 +106,11 @@ class VerdictView:
     """Where the time of the tables that were made together went.
 
     `bound`: what held it up, in a word or two; `bare`: the share of what `slowest` alone reaches.
+    `several`: whether other tables of the job were made by themselves.
     """
 
+    job: str
+    several: bool
     tables: str
     bound: str
     bare: str
@@ -117,32 +121,40 @@ class VerdictView:
 
 
 def verdicts(stages: Sequence[StageRow]) -> list[VerdictView]:
-    """One for every run of `embed`; tables that were made in one say the same."""
-    by_text: dict[str, list[StageRow]] = {}
+    """One for every pass of a job; tables that were made in one say the same.
+
+    Jobs whose start took longer than their work are left out: there is nothing to learn of them.
+    """
+    by_text: dict[tuple[str, str], list[StageRow]] = {}
     for stage in stages:
-        if stage.verdict and stage.shares:
-            by_text.setdefault(stage.verdict, []).append(stage)
-    return [_verdict(text, rows) for text, rows in by_text.items()]
+        told = stage.verdict and stage.shares
+        if told and (stage.bound != "start" or stage.job == "embed"):
+            by_text.setdefault((stage.job, stage.verdict), []).append(stage)
+    passes = Counter(job for job, _ in by_text)
+    return [_verdict(text, rows, several=passes[job] > 1) for (job, text), rows in by_text.items()]
 
 
-def _verdict(text: str, rows: Sequence[StageRow]) -> VerdictView:
-    """Backbones in the colours of systems, all else in greys."""
+def _verdict(text: str, rows: Sequence[StageRow], *, several: bool) -> VerdictView:
+    """Backbones, heads and whatever else computes in the colours of systems, all else in greys."""
     shares = rows[0].shares
-    own = sorted((name for name in shares if name.startswith("embed ")), key=lambda n: -shares[n])
-    others = [name for name in ("decode", "fetch", "write", "wait") if name in shares]
+    others = [name for name in _GREY if name in shares]
+    own = sorted((name for name in shares if name not in _GREY), key=lambda n: -shares[n])
     css = [colour(place) for place in range(len(own))]
-    css += [f"split{place}" for place in range(len(others))]
+    css += [f"split{min(place, 3)}" for place in range(len(others))]
     parts = tuple(
         SharePart(_stage_name(name), kind, percent_sign(shares[name]))
         for name, kind in zip([*own, *others], css, strict=True)
         if shares[name] >= _LEAST_SHARE
     )
     bar = stacked([shares[name] for name in (*own, *others)], css, 1.0)
+    backbones = [name for name in own if name.startswith("embed ")]
     return VerdictView(
+        job=rows[0].job,
+        several=several,
         tables=join_words([row.table.partition("/")[2] for row in rows]),
         bound=_BOUND.get(rows[0].bound, ""),
         bare="" if rows[0].bare is None else percent_sign(rows[0].bare, 0),
-        slowest=own[0].removeprefix("embed ") if own else "",
+        slowest=backbones[0].removeprefix("embed ") if backbones else "",
         text=text[:1].upper() + text[1:],
         bar=bar,
         parts=parts,
@@ -153,13 +165,23 @@ _BOUND = {
     "start": "the start",
     "decode": "decoding",
     "network": "the backbone",
-    "io": "fetching and writing",
+    "heads": "the heads",
+    "io": "reading and writing",
     "scheduler": "waiting for work",
+    "fit": "the fit",
+    "join": "joining and fusing",
+    "ingest": "the examples",
+    "compute": "the network",
+    "judge": "judging on val",
 }
+
+_GREY = ("decode", "fetch", "read", "ingest", "write", "wait")
+
+_NAMES = {"wait": "waiting", "ingest": "examples", "compute": "network", "judge": "val"}
 
 
 def _stage_name(name: str) -> str:
-    return "waiting" if name == "wait" else name.removeprefix("embed ")
+    return _NAMES.get(name, name.removeprefix("embed "))
 
 
 def failure_table(counts: dict[str, dict[str, int]]) -> dict[str, Any]:

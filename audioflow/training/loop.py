@@ -140,10 +140,16 @@ def epochs(
         train_loss = trainer.epoch(epoch, state)
         record = None
         if workers.rank == 0:
+            stepped = time.perf_counter()
             val_loss, metrics = _judged(network, material, section, workers)
             rate = learning_rate(section, epoch, state.records)
-            seconds = time.perf_counter() - started
-            record = EpochRecord(epoch, train_loss, val_loss, metrics, rate, seconds)
+            ended = time.perf_counter()
+            record = EpochRecord(
+                *(epoch, train_loss, val_loss, metrics, rate, ended - started),
+                examples=material.source.num_examples,
+                ingest_s=trainer.ingest_s,
+                judge_s=ended - stepped,
+            )
         record = workers.agree(record)
         best = state.records[state.best_epoch - 1] if state.best_epoch else None
         state.records.append(record)
@@ -190,13 +196,18 @@ class _Trainer:
         self._section = section
         self._workers = workers
         self._loss = Loss(section, source.weights.to(workers.device))
+        self.ingest_s = 0.0
 
     def epoch(self, epoch: int, state: FitState) -> float:
-        """One pass; the mean loss, as far as this worker knows it."""
+        """One pass; the mean loss, as far as this worker knows it.
+
+        `ingest_s` is then how long it waited for its share of the examples.
+        """
         self._wrapped.train()
+        self.ingest_s = 0.0
         total, steps = 0.0, 0
         rate_of_epoch = epoch_rate(self._section, epoch, state.records)
-        for share in self._source.epoch(epoch):
+        for share in self._waited_for(self._source.epoch(epoch)):
             steps += 1
             progress = steps / self._source.steps
             rate = warmed_up(rate_of_epoch, self._section, epoch, progress)
@@ -209,6 +220,15 @@ class _Trainer:
                 f"{self._source.steps} were agreed"
             )
         return total / max(1, self._source.num_examples)
+
+    def _waited_for(self, shares: Iterator[Share]) -> Iterator[Share]:
+        while True:
+            asked = time.perf_counter()
+            share = next(shares, None)
+            self.ingest_s += time.perf_counter() - asked
+            if share is None:
+                return
+            yield share
 
     def _step(self, share: Share) -> float:
         """One optimiser step; the loss summed over the global batch, estimated from the share."""

@@ -74,7 +74,7 @@ def test_the_way_of_backbones_on_gpus_gives_the_same_tables(
 
 
 def test_a_run_says_where_its_time_went(done: Run) -> None:
-    notes = [event for event in done.listener if (event.job, event.kind) == ("embed", "note")]  # type: ignore[attr-defined]
+    notes = [event for event in done.listener if (event.job, event.kind) == ("embed", "verdict")]  # type: ignore[attr-defined]
     (note,) = notes
     stats = done.embeddings("acoustic").complete_header().stats
     assert note.data["text"] == stats["verdict"]

@@ -1,0 +1,68 @@
+"""Nodes that come and go while a job runs: which explains much of what else is told."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from audioflow.engine.run import Run
+
+LOOK_EVERY_S = 5.0
+
+
+@dataclass
+class Nodes:
+    """The nodes of the cluster, as they were last seen. marks: when which of them came or went, as
+    [seconds of Unix time, `joined` or `lost`, node]."""
+
+    alive: dict[str, str] = field(default_factory=dict)
+    marks: list[list[Any]] = field(default_factory=list)
+    _seen: bool = False
+
+    def look(self, nodes: list[Mapping[str, Any]], now: float) -> list[tuple[str, str, str]]:
+        """What has changed: `joined` or `lost`, the name of the node, and its id.
+
+        nodes: as Ray lists them; those that were there from the beginning have not joined.
+        """
+        there = {
+            str(node["NodeID"]): str(node.get("NodeManagerHostname") or node["NodeID"])
+            for node in nodes
+            if node["Alive"]
+        }
+        found = [("joined", there[one], one) for one in there if one not in self.alive]
+        found += [("lost", self.alive[one], one) for one in self.alive if one not in there]
+        if not self._seen:
+            found = []
+        self._seen, self.alive = True, there
+        self.marks += [[round(now, 3), what, name] for what, name, _ in found]
+        return found
+
+
+@contextmanager
+def watched_nodes(run: Run, job: str) -> Iterator[Nodes]:
+    """While it lasts, nodes that join or are lost are told; on a Ray that is connected."""
+    nodes, ended = Nodes(), threading.Event()
+
+    def watch() -> None:
+        while True:
+            try:
+                changes = nodes.look(ray.nodes(), time.time())
+            except RayError:  # the head is in trouble; the job will tell
+                changes = []
+            for what, name, number in changes:
+                run.tell(job, "node", name, what=what, node_id=number, nodes=len(nodes.alive))
+            if ended.wait(LOOK_EVERY_S):
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield nodes
+    finally:
+        ended.set()
+        thread.join()

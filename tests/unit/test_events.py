@@ -1,0 +1,188 @@
+"""What jobs tell: the page has every kind and field; how a command began and ended; nodes."""
+
+import ast
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from audioflow.cli import _terminate, main
+from audioflow.console import Console
+from audioflow.engine.measures import MEASURES, samples
+from audioflow.engine.nodes import Nodes
+from audioflow.errors import StoppedError
+from audioflow.events import Event, Kind
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
+EVENTS = PAGE.split("\n## Events\n")[1].split("\n## ")[0]
+ROWS = [line.strip("|").split(" | ") for line in EVENTS.splitlines() if line.startswith("| `")]
+FIELDS = {row[0].strip(" `"): re.findall(r"`(\w+)`", row[1]) for row in ROWS}
+
+
+def told_in(path: Path) -> Iterator[tuple[str, set[str]]]:
+    """Kind and plain keywords of every `tell` in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "tell":
+            kinds = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            kinds = [kind for kind in kinds if kind in get_args(Kind)]
+            if kinds:
+                yield kinds[0], {word.arg for word in node.keywords if word.arg}
+
+
+def test_the_page_has_every_kind_of_event() -> None:
+    assert set(FIELDS) == set(get_args(Kind))
+
+
+def test_the_page_has_every_field_that_is_named_where_an_event_is_told() -> None:
+    told = [
+        found for path in (ROOT / "audioflow" / "engine").glob("*.py") for found in told_in(path)
+    ]
+    assert len(told) > 25
+    assert [
+        (kind, fields - set(FIELDS[kind]))
+        for kind, fields in told
+        if not fields <= set(FIELDS[kind])
+    ] == []
+    named = {kind: set().union(*(fields for one, fields in told if one == kind)) for kind in FIELDS}
+    for kind in ("shard", "retry", "node", "note", "skip"):
+        assert named[kind] == set(FIELDS[kind]), kind
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_how_a_command_ended_is_written_down_whatever_was_wrong(tmp_path: Path) -> None:
+    recipe, events = tmp_path / "recipe.yaml", tmp_path / "events.ndjson"
+    recipe.write_text("run_dir: x\nmanifst: {}\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["manifest", str(recipe), "--events", str(events)])
+    (end,) = read(events)
+    assert (end["kind"], end["job"], end["exit_code"]) == ("end", "manifest", 2)
+    assert "manifst" in end["error"]
+    assert {*end} - {"time", "job", "kind", "name"} <= set(FIELDS["end"])
+
+
+def test_a_command_begins_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    media = tmp_path / "media" / "horn"
+    media.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (media / f"{name}.wav").write_text(name)
+    recipe, events = tmp_path / "recipe.yaml", tmp_path / "events.ndjson"
+    recipe.write_text(
+        f"run_dir: {tmp_path}/run\nmanifest: {{reader: folder, root: {tmp_path}/media}}\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["manifest", str(recipe), "--events", str(events)])
+    assert ended.value.code == 0
+    told = read(events)
+    assert [one["kind"] for one in told] == ["begin", "start", "done", "end"]
+    assert told[0]["command"] == f"audioflow manifest {recipe}"
+    assert told[-1]["exit_code"] == 0
+    assert "error" not in told[-1]
+    for one in told:
+        assert {*one} - {"time", "job", "kind", "name"} <= set(FIELDS[one["kind"]])
+
+
+def test_secrets_are_in_no_event(tmp_path: Path) -> None:
+    events = tmp_path / "events.ndjson"
+    console = Console(str(events))
+    console.hide(["sesame123"])
+    console.begin("embed", "s3://bucket/sesame123", "audioflow embed x key=sesame123")
+    console.finish("embed", 1, "no sesame123 there")
+    console.close()
+    assert len(read(events)) == 2
+    assert "sesame123" not in events.read_text()
+
+
+def node(name: str, alive: bool = True) -> dict[str, Any]:
+    return {"NodeID": f"id-{name}", "NodeManagerHostname": name, "Alive": alive}
+
+
+def test_nodes_that_were_there_have_not_joined_and_later_ones_have() -> None:
+    nodes = Nodes()
+    assert nodes.look([node("a"), node("b"), node("old", alive=False)], 1.0) == []
+    assert nodes.look([node("a"), node("b"), node("c")], 2.0) == [("joined", "c", "id-c")]
+    assert nodes.look([node("a"), node("b", alive=False), node("c")], 3.0) == [
+        ("lost", "b", "id-b")
+    ]
+    assert nodes.look([node("a"), node("c")], 4.0) == []
+    assert nodes.marks == [[2.0, "joined", "c"], [3.0, "lost", "b"]]
+
+
+def test_lost_nodes_and_shards_done_again_have_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console(Event("embed", "node", "ip-1", {"what": "lost", "node_id": "x", "nodes": 3}))
+    console(Event("embed", "retry", "sound", {"shard": "0110", "tries": 1, "reason": "it died"}))
+    console.close()
+    out = capsys.readouterr().out
+    assert "node ip-1 was lost; 3 are there" in out
+    assert "shard 0110 is done again (1): its worker was lost: it died" in out
+
+
+SHARD = {
+    "shard": "0110",
+    "clips": 4,
+    "rows": {"sound": 3, "color": 4},
+    "errors": {"sound": {"no_audio": 1}},
+    "media_s": 20.0,
+    "size_bytes": 100,
+    "node": "n",
+    "wall_s": 2.0,
+    "seconds": {"decode": 1.0, "embed sound": 0.5},
+    "counts": {"bytes": 7, "patches sound": 5, "slots sound": 8},
+}
+
+
+def test_a_shard_counts_once_whatever_tables_it_fills() -> None:
+    found = list(samples(Event("embed", "shard", "sound, color", SHARD)))
+    values = {(one.name, *sorted(one.labels.items())): one.value for one in found}
+    table = ("table", "sound, color")
+    assert values["clips", ("node", "n"), table] == 4
+    assert values["shards", ("node", "n"), table] == 1
+    assert values["failures", ("error", "no_audio"), ("table", "sound")] == 1
+    stage = (("node", "n"), ("stage", "embed"))
+    assert values["stage_seconds", ("backbone", "sound"), *stage] == 0.5
+    assert values["patches", ("backbone", "sound")] == 5
+    assert values["batch_slots", ("backbone", "sound")] == 8
+    assert values["read_bytes", ("node", "n")] == 7
+    assert "0110" not in str(found)  # what names a shard is no label: there is no end of them
+
+
+def test_samples_have_the_labels_of_their_measures() -> None:
+    busy = {"sound": {"share": 0.5, "device": "gpu", "workers": 2}}
+    epoch = {"epoch": 1, "fold": None, "train_loss": 1.0, "val_loss": 2.0, "lr": 0.1}
+    epoch |= {"metrics": {"val_accuracy": 0.5}, "seconds": 3.0, "examples": 10, "best": True}
+    events = [
+        Event("embed", "start", "sound", {"total": 9, "done": 1, "shards": 2}),
+        Event("embed", "shard", "sound", SHARD),
+        Event(
+            "embed",
+            "progress",
+            "sound",
+            {"total": 9, "done": 3, "shards_left": 1, "shards_waiting": 1, "busy": busy},
+        ),
+        Event("embed", "retry", "sound", {"shard": "0", "tries": 1, "reason": ""}),
+        Event("embed", "node", "n", {"what": "lost", "nodes": 3}),
+        Event("train", "epoch", "audio", epoch | {"ingest_s": 0.5, "judge_s": 1.0}),
+        Event("tune", "trial", "audio", {"state": "finished", "best": {"score": 0.5}}),
+        Event("embed", "done", "sound", {}),
+    ]
+    found = [sample for event in events for sample in samples(event)]
+    assert {one.name for one in found} == set(MEASURES)
+    for one in found:
+        assert set(one.labels) == set(MEASURES[one.name].labels), one.name
+        assert all(isinstance(value, str) for value in one.labels.values())
+
+
+def test_a_command_that_is_ended_is_not_aborted_while_it_tidies_up() -> None:
+    signal.alarm(60)  # as Ray's own handler does before ours is called
+    with pytest.raises(StoppedError, match="stopped by SIGTERM; what is committed stays"):
+        _terminate(signal.SIGTERM, None)
+    assert signal.alarm(0) == 0
