@@ -4,14 +4,18 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from audioflow.console import guarded
+from audioflow.errors import InputError
 from audioflow.places import output_url
 from audioflow.redaction import masked
 from audioflow.run_argument import run_folder
+from audioflow.serving.answers import in_order
 from audioflow.serving.limits import MB, Limits
 from audioflow.storage import Folder
 
@@ -35,6 +39,14 @@ def serve_command(  # noqa: PLR0913 - one parameter per option
     *,
     system: Annotated[
         str | None, typer.Option(help="The system of a run: a trained one, or a fused one.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="The order of classes in answers, in place of the head's: a comma between two, or "
+            "@FILE with one in a line.",
+            metavar="NAMES",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 in a container.")] = (
         "127.0.0.1"
@@ -95,6 +107,8 @@ def serve_command(  # noqa: PLR0913 - one parameter per option
         served = find_served(folder, system, variants, num_gpus=num_gpus)
         if save is not None:
             return _save(served, save)
+        if classes is not None:
+            served = replace(served, about=in_order(served.about, _names(classes)))
         from audioflow.engine.serve import serve
         from audioflow.engine.serve_place import Place
         from audioflow.recipe import RaySection
@@ -118,6 +132,19 @@ def serve_command(  # noqa: PLR0913 - one parameter per option
         return 0
 
     raise typer.Exit(guarded(work))
+
+
+def _names(text: str) -> list[str]:
+    """The names in --classes, or in the file that it names."""
+    if not text.startswith("@"):
+        return [name.strip() for name in text.split(",")]
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--classes: {text[1:]} cannot be read as a list of classes: {error}"
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _on_signals() -> threading.Event:

@@ -122,7 +122,9 @@ class FrontReplica:
     def _info(self) -> dict[str, Any]:
         limits = self._task.limits
         shown = ("max_body_bytes", "max_duration_s", "timeout_s", "max_waiting")
-        return asdict(self._task.about) | {
+        about = asdict(self._task.about)
+        about["classes"] = about.pop("shown") or about["classes"]
+        return about | {
             "ready": self._ready,
             "in_hand": self._tally.waiting,
             "limits": {name: getattr(limits, name) for name in shown},

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioflow.errors import ERROR_CLASSES, MediaError
+from audioflow.errors import ERROR_CLASSES, InputError, MediaError
 from audioflow.media.parts import End, SoundPart, Wanted
-from audioflow.serving.answers import About, Scored, answer
+from audioflow.serving.answers import About, Scored, answer, in_order
 from audioflow.serving.bodies import Body, received
 from audioflow.serving.decoding import Decoders
 from audioflow.serving.limits import Limits
@@ -230,6 +230,33 @@ def test_of_several_classes_at_once_all_that_are_probable_are_labels() -> None:
     assert told["above_threshold"] == ["dog", "cat"]
     none = answer(several, Scored(np.array([0.1, 0.2, 0.3], np.float32), 1.0, 1.0))
     assert (none["label"], none["class"], none["score"]) == ([], [], pytest.approx(0.3))
+
+
+def test_classes_come_in_the_order_that_is_asked_for() -> None:
+    mine = in_order(ABOUT, ["dog", "bird", "cat"])
+    scored = Scored(np.array([0.1, 0.2, 0.7], np.float32), 1.0, 1.0)
+    found = answer(mine, scored)
+    assert (found["label"], found["class"]) == (0, "dog")
+    assert found["classes"] == ["dog", "bird", "cat"]
+    assert found["probability"] == pytest.approx([0.7, 0.1, 0.2])
+    several = answer(replace(mine, multi_label=True), replace(scored, above=["dog", "cat"]))
+    assert (several["label"], several["class"]) == ([0, 2], ["dog", "cat"])
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            ["dog", "bird", "cta"],
+            "no class 'cta'; its classes are bird, cat, dog; did you mean 'cat'",
+        ),
+        (["dog", "bird"], "'cat' is missing; name each class of the head once"),
+        (["dog", "bird", "cat", "dog"], "'dog' stands 2 times"),
+    ],
+)
+def test_an_order_names_every_class_once(names: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        in_order(ABOUT, names)
 
 
 def test_random_weights_and_missing_systems_are_told() -> None:
