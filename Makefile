@@ -12,7 +12,7 @@ help:
 	@echo "make test    set up, run the tests         make slow    run those that take minutes"
 	@echo "make lint    ruff, rules and format        make types   mypy"
 	@echo "make bench   time embed against what its cores allow (CASE=name for one case)"
-	@echo "make docs    write docs/recipe.md anew from the models of a recipe"
+	@echo "make docs    write docs/recipe.md and cluster/grafana.json anew from the program"
 	@echo "make format  let ruff rewrite the files    make clean   remove runs/, data/demo, data/bench"
 
 $(READY): requirements.lock pyproject.toml
@@ -42,6 +42,7 @@ bench: $(READY)
 # The keys of a recipe, from the models that check one.
 docs: $(READY)
 	$(BIN)/python -m docs.make
+	$(BIN)/python -m docs.grafana
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -59,6 +60,7 @@ lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml cluster/image.in -c requirements.lock --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o cluster/requirements.lock
 
 clean:
 	rm -rf runs data/demo data/bench

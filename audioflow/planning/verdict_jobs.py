@@ -78,7 +78,8 @@ def fused(facts: JobFacts, name: str, *, streams: bool) -> Verdict:
     other = MORE_CORES if streams else f"{engine}=stream has it done in parts, side by side"
     read = f"{engine}=memory reads every row once, where all of them fit" if streams else other
     fit = "it is done on a bounded sample, and more clips cost no more of it"
-    return _judged(facts, kinds, words, {"read": read, "fit": fit, "fuse": other, "write": other})
+    found = _judged(facts, kinds, words, {"read": read, "fit": fit, "fuse": other, "write": other})
+    return replace(found, advice="") if found.kind == "fit" else found
 
 
 def trained(facts: Trainer) -> Verdict:

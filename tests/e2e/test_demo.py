@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from tests.conftest import ROOT
 from tests.e2e.conftest import BIN, Cluster, Place, end_group
 
 RECIPE = "configs/demo.yaml"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +56,34 @@ def test_fusing_beats_the_better_single_system(demo: Path) -> None:
     for single in ("audio", "video"):
         assert chance + 0.15 < accuracy[single] < 0.95
     assert accuracy["fused"] > max(accuracy["audio"], accuracy["video"])
+
+
+def test_the_questions_of_the_tour_have_answers(demo: Path, cluster: Cluster) -> None:
+    """Its commands but for those that take longer, which have tests of their own."""
+    part = README.split("\n### 4. ")[1].split("\n### 5. ")[0]
+    lines = [line.split("#")[0] for line in part.splitlines() if line.startswith("audioflow ")]
+    asked = [shlex.split(line)[1:] for line in lines]
+    quick = [words for words in asked if words[0] not in ("explain", "plan")]
+    assert [words[0] for words in quick] == ["verify", "failures", "compare", "search"]
+    answers = {words[0]: cluster.place.audioflow(*words).stdout for words in quick}
+    assert "ok: every clip is exactly once" in answers["verify"]
+    assert "no_audio  6 clips" in answers["failures"]
+    assert re.search(r"b is better by \d+\.\d points of accuracy", answers["compare"])
+    assert re.search(r"\n1 +0\.\d+ +\w+/", answers["search"])
+
+
+def test_the_python_of_the_tour_reads_what_the_demo_made(
+    demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(demo.parent.parent)
+    found: dict[str, Any] = {}
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(block, found)  # the page's own text
+    assert found["unsure"].columns == ["clip_id", "labels", "predicted", "score"]
+    assert found["unsure"]["score"].is_sorted()
+    assert dict(found["reasons"]) == {"no_audio": 6, "not_media": 1, "truncated": 1}
+    told = ", ".join(f"{error} {count}" for error, count in found["reasons"].items())
+    assert f"# {told}" in README
 
 
 def test_a_second_run_does_no_work_and_says_so_within_15_seconds(

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         " recipe_fuse_checks recipe_names recipe_score recipe_score_checks"
         " recipe_searches recipe_sources recipe_splits"
         " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml retries schemas search"
-        " storage stores tables trial_text",
+        " storage stores tables timing trial_text",
         "bootstrap cut division foreign_scores id_lists join listing manifest matching media"
         " metrics npy_arrays npz ranking shards spool stratify",
         "calibration embeddings frontend scores weights",
@@ -36,11 +36,12 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "backbones datasets heads importers pooling score_importers",
         "systems",
         "checks codebook comparing doctor explain exporters failures fusion goldens neighbours"
-        " planning report training verify",
+        " planning report serving training verify",
         "plugins",
         "engine",
         "cli cli_tools codebook_cli console console_tables console_trials doctor_cli planning_cli"
-        " compare_cli datasets_cli explain_cli export_cli run_argument search_cli weights_cli",
+        " compare_cli datasets_cli explain_cli export_cli run_argument search_cli serve_cli"
+        " submit_cli weights_cli",
         "jobs",
     )
 )
@@ -77,6 +78,8 @@ BESIDE: dict[tuple[str, str], str] = {
     ("recipe_fuse_checks", "registry"): "the nearest spelling",
     ("recipe_checks", "redaction"): "passwords in urls are found, and faults never show a secret",
     ("recipe_checks", "stores"): "options of stores are checked by their owner",
+    ("recipe_yaml", "storage"): "a recipe may lie in a bucket",
+    ("recipe_yaml", "stores"): "whether it does",
     ("recipe_file", "redaction"): "faults never show a secret",
     ("stores", "redaction"): "what fails is told without secrets",
     ("downloads", "redaction"): "what fails is told without secrets",
@@ -129,6 +132,7 @@ BESIDE: dict[tuple[str, str], str] = {
     ("records", "schemas"): "the columns of failures",
     ("parquet", "storage"): "where a file lies",
     ("tables", "storage"): "where it is written",
+    ("tables", "timing"): "who made a shard is kept with its receipt",
     ("id_lists", "npy_arrays"): "ids may be an array",
     ("division", "stratify"): "splits by shares",
     ("manifest", "division"): "splits and folds",
@@ -165,8 +169,13 @@ BESIDE: dict[tuple[str, str], str] = {
     ("codebook_cli", "console"): "errors look the same",
     ("cli_tools", "run_argument"): "which run is meant",
     ("cli_tools", "search_cli"): "what one of its tools does",
+    ("cli_tools", "submit_cli"): "what one of its tools does",
+    ("submit_cli", "console"): "errors look the same",
     ("search_cli", "console"): "errors look the same",
     ("cli_tools", "explain_cli"): "what one of its tools does",
+    ("cli_tools", "serve_cli"): "what one of its tools does",
+    ("serve_cli", "console"): "errors look the same",
+    ("serve_cli", "run_argument"): "which run is meant",
     ("explain_cli", "console"): "errors look the same",
     ("explain_cli", "run_argument"): "which run is meant",
     ("explain", "report"): "pictures look the same",
@@ -186,7 +195,7 @@ LIGHT = (
     " clip division"
     " shards media bootstrap ranking metrics cut join"
     " npz npy_arrays id_lists matching foreign_scores spool datasets importers"
-    " score_importers embeddings neighbours report fusion failures verify planning"
+    " score_importers embeddings neighbours report fusion failures verify planning serving"
     " trial_text"
 ).split()
 """What must work, and start fast, where there is no torch."""

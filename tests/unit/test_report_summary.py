@@ -130,5 +130,10 @@ def test_what_would_make_embed_faster_is_told_once() -> None:
     assert text(found.todo).count(sentence) == 1
 
 
+def test_of_a_job_that_is_mostly_its_start_nothing_is_to_be_done() -> None:
+    row = StageRow("train", "heads/a", 9, 0, 4.5, 2.0, 21.5, 99, advice="do so", bound="start")
+    assert "do so" not in text(told(make_data(make_system("audio"), stages=(row,))).todo)
+
+
 def test_before_anything_is_scored_there_is_nothing_to_be_sure_of() -> None:
     assert told(make_data()).columns == []

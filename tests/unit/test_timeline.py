@@ -248,6 +248,9 @@ def test_a_fusion_is_told_the_engine_that_would_help() -> None:
     assert memory.advice == "fuse.both.engine=stream has it done in parts, side by side"
     read = fused(JobFacts(0.0, 10.0, {"read": 9.0}, 1, 9), "both", streams=True)
     assert read.advice.startswith("fuse.both.engine=memory")
+    fitting = fused(JobFacts(0.0, 10.0, {"fit": 9.0}, 1, 9), "both", streams=False)
+    assert (fitting.kind, fitting.advice) == ("fit", "")
+    assert "more clips cost no more of it" in fitting.text
 
 
 @pytest.mark.parametrize(
