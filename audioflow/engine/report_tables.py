@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from audioflow.redaction import masked
 from audioflow.report import FailureGroup, FailureRow, StageRow
+from audioflow.report.formats import plural
 from audioflow.tables import Header, Table
 
 MOST_FAILURES = 1000
@@ -112,7 +113,7 @@ def stage_rows(tables: Tables) -> Iterator[StageRow]:
 def _note(header: Header) -> str:
     if header.kind == "head":
         folds = len(header.settings["folds"])
-        return f"{folds} folds" if folds else f"{header.stats['workers']} worker(s)"
+        return f"{folds} folds" if folds else plural(header.stats["workers"], "worker")
     if header.kind == "tune":
         return f"{header.settings['search']} search"
     if header.kind == "embeddings":

@@ -26,7 +26,7 @@ Kind = Literal[
 WAIT = "wait"
 _EMBED = "embed "
 MORE_CLIPS = "more clips in one run cost no more of it"
-MORE_CORES = "only more cores would make it faster (ray.num_cpus, more nodes)"
+MORE_CORES = "only more cores help (ray.num_cpus, more nodes)"
 MANY_ITEMS = 4
 """From so many shards per worker on, it is not for want of shards that workers wait."""
 

@@ -248,7 +248,7 @@ def _faster(data: ReportData) -> Iterator[Finding]:
 def _bare(stage: StageRow) -> str:
     if not stage.bare or math.isnan(stage.bare):
         return ""
-    return f" (now {percent_sign(stage.bare, 0)} of what the backbone alone reaches)"
+    return f"; now {percent_sign(stage.bare, 0)} of what the backbone alone reaches"
 
 
 def _again(data: ReportData) -> Iterator[Finding]:

@@ -126,7 +126,7 @@ def test_what_would_make_embed_faster_is_told_once() -> None:
         for n in ("acoustic", "color")
     )
     found = told(make_data(make_system("audio"), stages=stages))
-    sentence = "To make embed faster: do so (now 27 % of what the backbone alone reaches)."
+    sentence = "To make embed faster: do so; now 27 % of what the backbone alone reaches."
     assert text(found.todo).count(sentence) == 1
 
 

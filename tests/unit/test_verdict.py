@@ -72,7 +72,7 @@ def test_a_run_bound_by_decoding_asks_for_cores():
     found = verdict(replace(BUSY, seconds={"decode": 80.0, "embed vggish": 15.0}))
     assert (found.kind, found.advice) == (
         "decode",
-        "only more cores would make it faster (ray.num_cpus, more nodes)",
+        "only more cores help (ray.num_cpus, more nodes)",
     )
 
 
