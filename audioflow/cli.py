@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -24,6 +23,7 @@ from audioflow.errors import AudioflowError, StoppedError
 from audioflow.plugins import plugins
 from audioflow.recipe import JOBS, Recipe
 from audioflow.recipe_file import load_recipe
+from audioflow.recipe_yaml import read_text
 
 HELP = {
     "manifest": "Find the clips, their labels and their splits.",
@@ -97,18 +97,21 @@ def run_command(command: Command) -> int:
     """Do one job and return the exit code (DESIGN: 0, 1, 2, 3 or 4)."""
     console = Console(command.events)
     signal.signal(signal.SIGTERM, _terminate)
+    code, why = 1, "a fault of audioflow: its traceback is on standard error"
     try:
         with ExitStack() as stack:
             _do(command, console, stack)
+        code, why = 0, ""
     except AudioflowError as error:
-        console.error(str(error))
-        return error.exit_code
+        code, why = error.exit_code, str(error)
+        console.error(why)
     except KeyboardInterrupt:
-        console.error("stopped; what is committed stays, run the same command again to go on")
-        return 1
+        why = "stopped; what is committed stays, run the same command again to go on"
+        console.error(why)
     finally:
+        console.finish(command.job, code, why)
         console.close()
-    return 0
+    return code
 
 
 def _do(command: Command, console: Console, stack: ExitStack) -> None:
@@ -119,7 +122,7 @@ def _do(command: Command, console: Console, stack: ExitStack) -> None:
 
     def early(recipe: Recipe) -> None:
         console.hide(recipe.storage_options.secrets)
-        text = Path(command.recipe).read_text(encoding="utf-8")
+        text = read_text(command.recipe)
         run = Run(recipe, console, text, command.text, command.retry_failed)
         stack.enter_context(run.session)
         runs.append(run)
@@ -127,12 +130,14 @@ def _do(command: Command, console: Console, stack: ExitStack) -> None:
 
     load_recipe(command.recipe, command.overrides, plugins(), command.job, early)
     (run,) = runs
-    console.begin(command.job, run.folder.url)
+    console.begin(command.job, run.folder.url, command.text)
     run_job(command.job, run)
     console.end(command.job, run)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    # Ray's handler, which comes first, has the process aborted where it takes 3 s to end.
+    signal.alarm(0)
     raise StoppedError(
         f"stopped by {signal.Signals(number).name}; what is committed stays, "
         "run the same command again to go on"

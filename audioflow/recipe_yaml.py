@@ -14,6 +14,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from audioflow.errors import Fault, RecipeError, shown
+from audioflow.stores import is_local
 
 Key = tuple[str, ...]
 
@@ -41,11 +42,12 @@ class Document:
         return self.places.get(key, "")
 
 
-def read_document(path: str) -> Document:
-    """The recipe file `path`; raises `RecipeError` where it is no YAML mapping of sections."""
-    name = Path(path).name
+def read_text(path: str) -> str:
+    """The text of the recipe file `path`, on disk or as the url of a store that needs no options
+    of its own; raises `RecipeError` where there is none, or it is no text."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        data = Path(path).read_bytes() if is_local(path) else _fetch(path)
+        return data.decode("utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(path, [Fault(FILE, "does not exist")]) from None
     except UnicodeDecodeError as error:
@@ -53,6 +55,20 @@ def read_document(path: str) -> Document:
         raise RecipeError(path, [Fault(FILE, problem)]) from None
     except OSError as error:
         raise RecipeError(path, [Fault(FILE, f"cannot be read: {error.strerror}")]) from None
+
+
+def _fetch(url: str) -> bytes:
+    """The bytes at a url; here, since most recipes lie on disk and need no store."""
+    from audioflow.storage import Folder
+
+    folder, name = Folder(url).split()
+    return folder.read(name)
+
+
+def read_document(path: str) -> Document:
+    """The recipe file `path`; raises `RecipeError` where it is no YAML mapping of sections."""
+    name = Path(path).name
+    text = read_text(path)
     reader = _Reader(lambda line: f"{name}:{line}")
     try:
         data = reader.read(text, ())

@@ -5,7 +5,7 @@ from pathlib import Path
 from audioflow.places import input_url, output_url
 from audioflow.plugins import plugins
 from audioflow.recipe_file import load_recipe
-from audioflow.storage import Folder, path_url
+from audioflow.storage import Folder, is_local, path_url
 
 
 def run_folder(run_dir: str) -> Folder:
@@ -14,7 +14,7 @@ def run_folder(run_dir: str) -> Folder:
     A relative path that is there from the current folder is taken as it is. A recipe brings the
     `storage_options` along that its folder needs.
     """
-    if run_dir.endswith((".yaml", ".yml")) and Path(run_dir).is_file():
+    if run_dir.endswith((".yaml", ".yml")) and (not is_local(run_dir) or Path(run_dir).is_file()):
         recipe = load_recipe(run_dir, [], plugins(), "manifest")
         return Folder(output_url(recipe.run_dir), recipe.storage_options)
     return Folder(path_url(input_url(run_dir)))

@@ -1,5 +1,6 @@
 """A cluster as a user starts one, and the commands a user types, each in a process of its own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -71,8 +74,14 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One cluster for the session; it is ended by its own process group, never by name."""
-    place = Place(tmp_path_factory.mktemp("home"))
+    """One cluster for the session."""
+    with running(Place(tmp_path_factory.mktemp("home"))) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(place: Place, **environment: str) -> Iterator[Cluster]:
+    """A cluster while it is needed; it is ended by its own process group, never by name."""
     folder = Path(tempfile.mkdtemp(prefix="af-"))  # short: Ray's sockets lie in it
     port, dashboard, agent = free_port(), free_port(), free_port()
     command = [
@@ -90,7 +99,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     ]
     log = (folder / "start.log").open("w")
     process = subprocess.Popen(
-        command, env=place.environment(), stdout=log, stderr=log, start_new_session=True
+        command,
+        env=place.environment(**environment),
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
     url = f"http://127.0.0.1:{dashboard}"
     try:
@@ -109,9 +122,24 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 90) -
         try:
             urllib.request.urlopen(url, timeout=2).close()
             return
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.UNAUTHORIZED:  # it is there, and wants a token
+                return
+            time.sleep(0.2)
         except OSError:
             time.sleep(0.2)
     raise TimeoutError(url)
+
+
+def wait_until(
+    condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float
+) -> None:
+    """Wait while a process runs; it must not end meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

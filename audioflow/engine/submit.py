@@ -1,0 +1,227 @@
+"""A job sent to a cluster: packed, followed, and ended with the exit code of its driver."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from audioflow.engine.session import set_auth_mode, silence
+from audioflow.errors import InputError, StoppedError
+
+Say = Callable[[str], None]
+"""Takes a piece of the driver's output, line ends included."""
+
+STOP_WAIT_S = 60
+"""How long a driver that is stopped may take to leave; Ray's own 3 s are short for a busy one."""
+
+EXCLUDES = (
+    *("/.git", "/.venv", "/runs", "/data", "/build", "/dist"),
+    *("__pycache__", "*.egg-info", ".pytest_cache", ".ruff_cache", ".mypy_cache"),
+)
+"""What is never packed, in the words of a `.gitignore`; the folder's own such file counts, too."""
+
+_POLL_S = 0.5
+_SILENT_S = 60
+_DASHBOARD_PORT = 8265
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is sent.
+
+    entrypoint: the words of the driver's command.
+    folder: is packed, and is the current folder of the driver and of every worker.
+    env: environment variables of driver and workers.
+    extra: the rest of a `runtime_env`; its excludes are added to ours.
+    """
+
+    entrypoint: Sequence[str]
+    folder: Path
+    env: Mapping[str, str]
+    extra: Mapping[str, Any]
+
+    def runtime_env(self) -> dict[str, Any]:
+        """As Ray takes it."""
+        merged = dict(self.extra)
+        merged["working_dir"] = str(self.folder)
+        merged["excludes"] = [*EXCLUDES, *self.extra.get("excludes", [])]
+        stop = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+        merged["env_vars"] = stop | dict(self.extra.get("env_vars", {})) | dict(self.env)
+        return merged
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: Ray's status, the driver's exit code where it had one, Ray's message."""
+
+    status: str
+    driver_exit_code: int | None
+    message: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is left to come."""
+        return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
+
+    @property
+    def exit_code(self) -> int:
+        """That of the driver, as on a terminal; 1 where it was stopped or never began."""
+        if self.status == "SUCCEEDED":
+            return 0
+        code = self.driver_exit_code
+        return code if self.status == "FAILED" and code is not None and 0 < code < 128 else 1
+
+
+class _Stream:
+    """The output of a job, which begins at its first letter again each time it is opened."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._said = 0
+
+    async def read(self, pieces: AsyncIterator[str]) -> None:
+        """Say what was not said before."""
+        passed = 0
+        async for piece in pieces:
+            new = piece[max(0, self._said - passed) :]
+            passed += len(piece)
+            if new:
+                self._said = passed
+                self._say(new)
+
+
+class Jobs:
+    """The jobs of one cluster."""
+
+    def __init__(self, address: str | None) -> None:
+        """address: `http://host:8265`, `host:8265` or `host`; else `$RAY_API_SERVER_ADDRESS`, else
+        `$RAY_ADDRESS`, else this machine. Raises `InputError` where no jobs are taken."""
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+
+        self.address = dashboard_url(address)
+        set_auth_mode()
+        if why := silence(self.address):
+            raise InputError(f"no Ray answers at {self.address}: {why}; {_ADDRESS_HELP}")
+        try:
+            self._client = JobSubmissionClient(self.address)
+        except (RuntimeError, OSError, ValueError, AuthenticationError) as error:
+            raise refused(self.address, error) from error
+
+    def submit(self, parcel: Parcel, name: str | None = None) -> str:
+        """Send a job; returns the name it has there. Raises `InputError` where it is refused."""
+        try:
+            return str(
+                self._client.submit_job(
+                    entrypoint=shlex.join(parcel.entrypoint),
+                    runtime_env=parcel.runtime_env(),
+                    submission_id=name,
+                )
+            )
+        except (RuntimeError, OSError, ValueError) as error:
+            raise refused(self.address, error, parcel.folder) from error
+
+    def follow(self, name: str, say: Say) -> Outcome:
+        """Hand on what the driver writes until it has ended, also over a broken connection.
+
+        Raises `StoppedError` where the cluster says nothing any more.
+        """
+        stream = _Stream(say)
+        heard = time.monotonic()
+        while True:
+            try:
+                with contextlib.suppress(RuntimeError, OSError, aiohttp.ClientError):
+                    asyncio.run(stream.read(self._client.tail_job_logs(name)))
+                outcome = self.outcome(name)
+                heard = time.monotonic()
+                if outcome.ended:
+                    return outcome
+            except (RuntimeError, OSError) as error:
+                if time.monotonic() - heard > _SILENT_S:
+                    raise StoppedError(
+                        f"the cluster at {self.address} has not answered for {_SILENT_S} s: "
+                        f"{first_line(error)}; what the job {name} committed stays"
+                    ) from error
+            time.sleep(_POLL_S)
+
+    def outcome(self, name: str) -> Outcome:
+        """How a job is now."""
+        info = self._client.get_job_info(name)
+        return Outcome(str(info.status.value), info.driver_exit_code, info.message or "")
+
+    def stop(self, name: str) -> Outcome:
+        """End a job and wait until it has ended: what it committed stays."""
+        self._client.stop_job(name)
+        deadline = time.monotonic() + STOP_WAIT_S + 15
+        while not (outcome := self.outcome(name)).ended:
+            if time.monotonic() > deadline:
+                raise StoppedError(f"the job {name} was told to stop, and still runs")
+            time.sleep(_POLL_S)
+        return outcome
+
+
+_ADDRESS_HELP = (
+    "give the address of the dashboard with --address or RAY_API_SERVER_ADDRESS, "
+    "as http://HEAD:8265"
+)
+
+
+def dashboard_url(address: str | None) -> str:
+    """The url of a dashboard, from the forms in which people have it."""
+    found = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    if not found or found == "auto":
+        return f"http://127.0.0.1:{_DASHBOARD_PORT}"
+    if "://" not in found:
+        found = f"http://{found}"
+    scheme, _, rest = found.partition("://")
+    if scheme not in ("http", "https"):
+        raise InputError(f"{found!r} is no address of a dashboard; {_ADDRESS_HELP}")
+    host, slash, path = rest.partition("/")
+    if scheme == "http" and ":" not in host.rpartition("]")[2]:
+        host = f"{host}:{_DASHBOARD_PORT}"
+    return f"{scheme}://{host}{slash}{path}".rstrip("/")
+
+
+def refused(address: str, error: Exception, folder: Path | None = None) -> InputError:
+    """What Ray said, in words that lead on."""
+    text = str(error)
+    why = first_line(error)
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if "uthenticat" in text or "nauthorized" in text or "orbidden" in text:
+        return InputError(
+            f"{address} does not let this client in (RAY_AUTH_MODE is {mode}): {why} "
+            "Set RAY_AUTH_MODE=token, and the token of the cluster in ~/.ray/auth_token, in the "
+            "file at RAY_AUTH_TOKEN_PATH, or in RAY_AUTH_TOKEN"
+        )
+    if folder is not None and ("exceeds the maximum size" in text or "status code 413" in text):
+        return InputError(
+            f"{folder} is too large to be sent ({why}); the largest in it: {largest(folder)}. "
+            "Name what the job does not need in .rayignore, or under `excludes` of --runtime-env"
+        )
+    return InputError(f"{address} refused the job: {why}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line that says something."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def largest(folder: Path, count: int = 3) -> str:
+    """The largest entries of a folder, with their sizes."""
+    skipped = {name.strip("/") for name in EXCLUDES}
+    sizes = {
+        entry.name: sum(part.stat().st_size for part in entry.rglob("*") if part.is_file())
+        if entry.is_dir()
+        else entry.stat().st_size
+        for entry in folder.iterdir()
+        if entry.name not in skipped
+    }
+    first = sorted(sizes, key=lambda name: -sizes[name])[:count]
+    return ", ".join(f"{name} ({sizes[name] / 2**20:,.1f} MiB)" for name in first)

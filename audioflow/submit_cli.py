@@ -1,0 +1,224 @@
+"""`audioflow submit RECIPE`: a job on a cluster, as if it ran on this terminal.
+
+    audioflow submit configs/demo.yaml --address http://HEAD:8265
+    audioflow submit configs/demo.yaml --job embed embed.clips_per_shard=16
+
+What `ray job submit` does, and what it leaves out: the recipe is checked before anything is sent,
+the exit code is that of the job, and Ctrl-C says what becomes of it.
+"""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from audioflow.console import guarded
+from audioflow.errors import Fault, RecipeError, StoppedError
+from audioflow.plugins import plugins
+from audioflow.recipe import JOBS
+from audioflow.recipe_file import load_recipe
+from audioflow.recipe_yaml import COMMAND_LINE
+from audioflow.stores import is_local
+
+HELP = "Run a job on a Ray cluster: check, pack, send, follow, and end with its exit code."
+
+STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
+"""What says where buckets are, and is handed on where it is set here; none of it is a secret."""
+
+_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class SubmitCommand:
+    """`audioflow submit` as it was asked for."""
+
+    recipe: str
+    overrides: Sequence[str] = ()
+    job: str = "run"
+    address: str | None = None
+    folder: str = "."
+    runtime_env: str | None = None
+    env: Sequence[str] = ()
+    name: str | None = None
+    wait: bool = True
+    stop_on_interrupt: bool = False
+    retry_failed: bool = False
+
+
+def submit_command(  # noqa: PLR0913 - one parameter per option
+    recipe: Annotated[
+        str,
+        typer.Argument(help="The recipe: a file below --folder, or a url.", metavar="RECIPE"),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Values that replace those of the recipe.", metavar="[SECTION.KEY=VALUE]..."
+        ),
+    ] = None,
+    *,
+    job: Annotated[str, typer.Option(help="The job: run, manifest, embed, ...")] = "run",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="The dashboard, as http://HEAD:8265; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+            "this machine."
+        ),
+    ] = None,
+    folder: Annotated[
+        str, typer.Option(help="What is packed: the recipe, and the lists it names.")
+    ] = ".",
+    runtime_env: Annotated[
+        str | None,
+        typer.Option(help="A runtime_env of Ray, a YAML file: more excludes, pip.", metavar="PATH"),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(help="Hand on this environment variable; may be repeated.", metavar="NAME"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--id", help="The name of the job on the cluster.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
+    stop_on_interrupt: Annotated[
+        bool, typer.Option("--stop-on-interrupt", help="Ctrl-C stops the job, too.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="As of the jobs embed and run.")
+    ] = False,
+) -> None:
+    """Exit code of the job; 1 where it was stopped, 2 wrong arguments, 4 no cluster takes it."""
+    command = SubmitCommand(
+        recipe,
+        overrides or [],
+        job,
+        address,
+        folder,
+        runtime_env,
+        env or [],
+        name,
+        wait,
+        stop_on_interrupt,
+        retry_failed,
+    )
+    raise typer.Exit(guarded(lambda: submit(command)))
+
+
+def submit(command: SubmitCommand) -> int:
+    """Check, send and follow; returns the exit code of the job, 0 where nobody waits for it."""
+    folder = Path(command.folder).expanduser().resolve()
+    entrypoint = entrypoint_of(command, folder)
+    extra = read_runtime_env(command.runtime_env)
+    env = handed_on(command.env)
+    load_recipe(command.recipe, command.overrides, plugins(), command.job)
+
+    from audioflow.engine.submit import Jobs, Parcel
+
+    signal.signal(signal.SIGTERM, _interrupted)
+    jobs = Jobs(command.address)
+    name = jobs.submit(Parcel(entrypoint, folder, env, extra), command.name)
+    typer.echo(f"job {name} on {jobs.address}")
+    typer.echo(f"  follow  ray job logs --follow --address {jobs.address} {name}")
+    typer.echo(f"  stop    ray job stop --address {jobs.address} {name}")
+    sys.stdout.flush()
+    if not command.wait:
+        return 0
+    try:
+        outcome = jobs.follow(name, _say)
+    except KeyboardInterrupt:
+        if not command.stop_on_interrupt:
+            raise StoppedError(
+                f"this command stopped, the job {name} goes on; ray job stop ends it"
+            ) from None
+        outcome = jobs.stop(name)
+    if outcome.status == "STOPPED":
+        raise StoppedError(
+            f"the job {name} was stopped; what is committed stays, run the same command again to "
+            "go on"
+        )
+    if outcome.status == "FAILED" and outcome.driver_exit_code is None:
+        raise StoppedError(f"the job {name} did not begin, or was lost: {outcome.message}")
+    typer.echo(f"job {name} ended with exit code {outcome.exit_code}")
+    return outcome.exit_code
+
+
+def _say(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def entrypoint_of(command: SubmitCommand, folder: Path) -> list[str]:
+    """The driver's command: `jobs/JOB.py` of the packed folder, or the installed command where
+    the folder is no checkout. Raises `RecipeError` for what cannot be sent."""
+    if command.job not in (*JOBS, "run"):
+        raise _wrong("--job", f"{command.job!r} is no job", ", ".join((*JOBS, "run")))
+    if command.retry_failed and command.job not in ("embed", "run"):
+        raise _wrong("--retry-failed", f"the job {command.job} has no such option", "embed, run")
+    if not folder.is_dir():
+        raise _wrong("--folder", f"{folder} is no folder")
+    recipe = command.recipe
+    if is_local(recipe):
+        path = Path(recipe).expanduser().resolve()
+        if not path.is_file():
+            raise RecipeError(recipe, [Fault("(file)", "does not exist")])
+        if not path.is_relative_to(folder):
+            problem = f"{recipe} lies outside of {folder}, which is what is sent"
+            raise _wrong("RECIPE", problem, "a file below --folder, or a url")
+        recipe = str(path.relative_to(folder))
+    script = f"jobs/{command.job}.py"
+    program = ["python", script] if (folder / script).is_file() else ["audioflow", command.job]
+    retry = ["--retry-failed"] if command.retry_failed else []
+    return [*program, recipe, *command.overrides, *retry]
+
+
+def read_runtime_env(path: str | None) -> dict[str, Any]:
+    """The file of `--runtime-env`; raises `RecipeError` where it is none."""
+    if path is None:
+        return {}
+    try:
+        found = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _wrong("--runtime-env", f"{path} cannot be read: {error.strerror}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        told = str(error).splitlines()[0]
+        raise _wrong("--runtime-env", f"{path} is not YAML: {told}") from None
+    if not isinstance(found, dict):
+        raise _wrong("--runtime-env", f"{path} is not a mapping", "keys of a runtime_env of Ray")
+    if "working_dir" in found:
+        raise _wrong("--runtime-env", f"{path} has working_dir", "--folder says what is packed")
+    return dict(found)
+
+
+def handed_on(names: Sequence[str]) -> dict[str, str]:
+    """The values of environment variables: those that say where buckets are, and `names`."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise _wrong("--env", f"{name!r} is no name", "a name; its value is taken from here")
+        if name not in os.environ:
+            raise _wrong("--env", f"{name} is not set here")
+        if _SECRET.search(name):
+            typer.echo(
+                f"warning: the value of {name} can be read by all who may list the cluster's jobs; "
+                "a role of the nodes, or the environment that Ray was started in, keeps it secret",
+                err=True,
+            )
+    return {name: os.environ[name] for name in (*STORES, *names) if name in os.environ}
+
+
+def _wrong(option: str, problem: str, allowed: str = "") -> RecipeError:
+    fault = Fault(option, problem, allowed=allowed, place=COMMAND_LINE)
+    return RecipeError("audioflow submit", [fault])

@@ -1,0 +1,168 @@
+"""What `audioflow submit` makes of its arguments, and of what a cluster says; no cluster here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from audioflow.engine.submit import Outcome, Parcel, _Stream, dashboard_url, largest, refused
+from audioflow.errors import InputError, RecipeError
+from audioflow.submit_cli import SubmitCommand, entrypoint_of, handed_on, read_runtime_env
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a recipe, which is no checkout."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "vögel 1.yaml").write_text("run_dir: runs/x\n")
+    return tmp_path
+
+
+def test_the_driver_is_the_script_of_a_checkout_or_the_installed_command(folder: Path) -> None:
+    recipe = str(folder / "configs" / "vögel 1.yaml")
+    command = SubmitCommand(recipe, ["embed.clips_per_shard=4"], "embed", retry_failed=True)
+    rest = ["configs/vögel 1.yaml", "embed.clips_per_shard=4", "--retry-failed"]
+    assert entrypoint_of(command, folder) == ["audioflow", "embed", *rest]
+    (folder / "jobs").mkdir()
+    (folder / "jobs" / "embed.py").touch()
+    assert entrypoint_of(command, folder) == ["python", "jobs/embed.py", *rest]
+
+
+def test_a_recipe_in_a_bucket_stays_where_it_is(folder: Path) -> None:
+    command = SubmitCommand("s3://bucket/a.yaml")
+    assert entrypoint_of(command, folder) == ["audioflow", "run", "s3://bucket/a.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (SubmitCommand("s3://b/a.yaml", job="emded"), "--job: 'emded' is no job; allowed: manif"),
+        (SubmitCommand("s3://b/a.yaml", job="score", retry_failed=True), "the job score has no"),
+        (SubmitCommand("nowhere.yaml"), "nowhere.yaml: 1 fault\n.*does not exist"),
+        (SubmitCommand(__file__), "test_submit.py lies outside of .*, which is what is sent"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused(folder: Path, command: SubmitCommand, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        entrypoint_of(command, folder)
+    with pytest.raises(RecipeError, match=f"--folder: {folder}/none is no folder"):
+        entrypoint_of(SubmitCommand("s3://b/a.yaml"), folder / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("working_dir: .", "has working_dir; allowed: --folder says"),
+        ("- a", "is not a mapping; allowed: keys of"),
+        ("a: [", "is not YAML"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_file_of_the_environment_is_refused(
+    tmp_path: Path, text: str | None, told: str
+) -> None:
+    path = tmp_path / "env.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RecipeError, match=f"--runtime-env: {path} {told}"):
+        read_runtime_env(str(path))
+
+
+def test_excludes_and_variables_are_added_to_ours(tmp_path: Path) -> None:
+    path = tmp_path / "env.yaml"
+    path.write_text("excludes: [/clips]\nenv_vars: {A: '1', B: '1'}\npip: [soundfile==0.13.1]\n")
+    made = Parcel(["a"], tmp_path, {"B": "2"}, read_runtime_env(str(path))).runtime_env()
+    assert made["excludes"][0] == "/.git"
+    assert made["excludes"][-1] == "/clips"
+    assert made["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "60", "A": "1", "B": "2"}
+    assert made["pip"] == ["soundfile==0.13.1"]
+    assert made["working_dir"] == str(tmp_path)
+
+
+def test_variables_are_handed_on_by_name_and_secrets_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("HF_HOME", "/models")
+    assert handed_on([]) == {"AWS_ENDPOINT_URL": "http://minio:9000"}
+    assert handed_on(["HF_HOME"])["HF_HOME"] == "/models"
+    assert capsys.readouterr().err == ""
+    assert handed_on(["AWS_SECRET_ACCESS_KEY"])["AWS_SECRET_ACCESS_KEY"] == "hush"
+    told = capsys.readouterr().err
+    assert "the value of AWS_SECRET_ACCESS_KEY can be read by all" in told
+    assert "hush" not in told
+    with pytest.raises(RecipeError, match="--env: AUDIOFLOW_NOT_SET is not set here"):
+        handed_on(["AUDIOFLOW_NOT_SET"])
+    with pytest.raises(RecipeError, match="--env: 'A=1' is no name"):
+        handed_on(["A=1"])
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (None, "http://127.0.0.1:8265"),
+        ("auto", "http://127.0.0.1:8265"),
+        ("head", "http://head:8265"),
+        ("10.0.0.1:26000", "http://10.0.0.1:26000"),
+        ("http://head/", "http://head:8265"),
+        ("https://ray.example.org/birds/", "https://ray.example.org/birds"),
+        ("[::1]", "http://[::1]:8265"),
+    ],
+)
+def test_an_address_is_taken_in_every_usual_form(
+    given: str | None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert dashboard_url(given) == url
+
+
+def test_an_address_of_something_else_is_refused() -> None:
+    with pytest.raises(InputError, match="'ray://head:10001' is no address of a dashboard"):
+        dashboard_url("ray://head:10001")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 3, 3),
+        ("FAILED", 2, 2),
+        ("FAILED", -9, 1),
+        ("FAILED", 137, 1),
+        ("FAILED", None, 1),
+        ("STOPPED", 0, 1),
+    ],
+)
+def test_the_exit_code_of_a_job(status: str, code: int | None, exit_code: int) -> None:
+    assert Outcome(status, code, "").exit_code == exit_code
+
+
+def test_what_was_said_is_not_said_again_when_the_stream_begins_anew() -> None:
+    async def pieces(*texts: str) -> AsyncIterator[str]:
+        for text in texts:
+            yield text
+
+    said: list[str] = []
+    stream = _Stream(said.append)
+    asyncio.run(stream.read(pieces("a\nb\n", "c\n")))
+    asyncio.run(stream.read(pieces("a\n")))
+    asyncio.run(stream.read(pieces("a\n", "b\nc\nd\n", "e\n")))
+    assert "".join(said) == "a\nb\nc\nd\ne\n"
+
+
+def test_too_large_a_folder_is_told_with_what_is_large(tmp_path: Path) -> None:
+    for name, size in (("clips/a.wav", 3), ("clips/b.wav", 2), ("list.csv", 1), ("runs/x", 9)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size * 2**20)
+    assert largest(tmp_path) == "clips (5.0 MiB), list.csv (1.0 MiB)"
+    error = refused(
+        "http://head", ValueError("Package size (1) exceeds the maximum size"), tmp_path
+    )
+    assert "is too large to be sent" in str(error)
+    assert "clips (5.0 MiB)" in str(error)
