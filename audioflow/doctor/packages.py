@@ -24,6 +24,7 @@ EXTRAS = {
     "huggingface": ("transformers",),
     "tracking": ("mlflow-skinny", "wandb"),
     "explain": ("captum", "shap"),
+    "serve": ("watchfiles",),  # of those that ray[serve] brings, one that nothing else does
 }
 """Optional extras and what they bring."""
 

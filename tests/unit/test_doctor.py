@@ -1,8 +1,10 @@
 """What `audioflow doctor` finds out about vectors, packages and the machine, and in which words."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import requires
 from typing import ClassVar
 
 import numpy as np
@@ -202,6 +204,10 @@ def test_tf32_is_off_for_the_measurement_only():
 def test_the_extras_are_those_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     told = {name: tuple(n) for name, n in project["optional-dependencies"].items() if name != "dev"}
+    serve = [
+        line for line in requires("ray") or [] if re.search(r"""extra == ['"]serve['"]""", line)
+    ]
+    told["serve"] += tuple(serve)
     for name, needed in told.items():
         known = [package for line in needed for package in EXTRAS[name] if line.startswith(package)]
         assert known == list(EXTRAS[name])

@@ -95,7 +95,7 @@ def test_imports_alone_are_a_section_that_embeds(load: Load) -> None:
             "    npz: {files: [c.npz]}",
             "    npy: {files: [c.npz]}",
             "r.yaml:14: embed.imports.npy: importer 'npy' does not exist; allowed: hf_dataset, "
-            "mel_npy, npz, soundnet_csv; did you mean 'npz'?",
+            "mel_npy, npz, number_table, soundnet_csv; did you mean 'npz'?",
         ),
         (
             "name: npz, files: [a.npz, b.npz]",
@@ -149,7 +149,7 @@ def test_imports_alone_are_a_section_that_embeds(load: Load) -> None:
             "root: data/street, ",
             "root: data/street, limt: 3, ",
             "r.yaml:7: manifest.extra.street.limt: unknown key, with the value 3; allowed: "
-            "reader, classes, rename, new_classes, limit",
+            "reader, classes, rename, one_label, new_classes, limit",
         ),
         (
             "limit: 3",
