@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, field_validator
+from pydantic import BeforeValidator
 
 from audioflow.errors import InputError
-from audioflow.registry import Settings
+from audioflow.registry import Expression, Settings
 
 _EXTENSION = re.compile(r"\.(?=[A-Za-z0-9]{0,4}[A-Za-z])[A-Za-z0-9]{1,5}$")
 """At most five letters and digits, one of them a letter: `blues.00029` ends in none."""
@@ -33,16 +33,7 @@ class KeySettings(Settings):
     """
 
     of: Compared = "stem"
-    pattern: str | None = None
-
-    @field_validator("pattern")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
-        return value
+    pattern: Expression | None = None
 
     def key(self, name: str) -> str | None:
         """The key in an id of a table, or in what a clip has there; None where there is none."""

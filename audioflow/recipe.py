@@ -4,7 +4,6 @@
 checked by the plug-in that owns them.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -27,7 +26,7 @@ from audioflow.recipe_splits import Split, SplitsSection
 from audioflow.recipe_train import MAX_SEED, TrainSection
 from audioflow.recipe_tune import TrackingSection, TuneSection
 from audioflow.redaction import OPTIONS_KEY, misplaced_masked
-from audioflow.registry import Registry, Settings
+from audioflow.registry import Registry, Settings, expression
 from audioflow.stores import StorageOptions, option_faults
 
 JOBS = ("manifest", "embed", "train", "tune", "score", "fuse", "report")
@@ -101,10 +100,7 @@ class ManifestSection(Settings):
         if not value:
             raise ValueError("'' is empty; allowed: recording, regex:<pattern>, or a column")
         if value.startswith("regex:"):
-            try:
-                re.compile(value.removeprefix("regex:"))
-            except re.error as error:
-                raise ValueError(f"{value!r} is no regular expression: {error}") from None
+            expression(value, "regex:")
         return value
 
     @property

@@ -2,11 +2,12 @@
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from audioflow.errors import AudioflowError
 
@@ -15,6 +16,19 @@ class Settings(BaseModel):
     """Base of every group of settings: frozen; unknown keys and values out of range are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def expression(value: str, prefix: str = "") -> str:
+    """The value, where what follows the prefix is a regular expression; else `ValueError`."""
+    try:
+        re.compile(value.removeprefix(prefix))
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
+
+
+Expression = Annotated[str, AfterValidator(expression)]
+"""A regular expression."""
 
 
 class UnknownPlugin(AudioflowError):

@@ -20,7 +20,7 @@ from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.datasets.tree import Tree
 from audioflow.errors import InputError
-from audioflow.registry import Settings
+from audioflow.registry import Expression, Settings
 
 
 class GlobSettings(Settings):
@@ -32,18 +32,14 @@ class GlobSettings(Settings):
 
     root: str = Field(min_length=1)
     pattern: str = Field("**/*", min_length=1)
-    match: str | None = Field(None, min_length=1)
+    match: Expression | None = Field(None, min_length=1)
     label_separator: str | None = Field(None, min_length=1)
     skip_unmatched: bool = False
 
     @field_validator("match")
     @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        try:
-            expression = re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
-        if value is not None and not expression.groups:
+    def _tells(cls, value: str | None) -> str | None:
+        if value is not None and not re.compile(value).groups:
             raise ValueError(f"{value!r} has no group; put what is the label into (?P<label>...)")
         return value
 

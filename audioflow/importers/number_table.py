@@ -33,7 +33,7 @@ from audioflow.importers.base import (
 )
 from audioflow.importers.number_rows import NumberFile
 from audioflow.matching import KeyChoice, KeySettings
-from audioflow.registry import Settings, nearest
+from audioflow.registry import Expression, Settings, nearest
 
 _LABELS = ("label", "labels", "class", "category", "target", "genre", "y")
 _SHOWN = 12
@@ -76,7 +76,7 @@ class NumberTableSettings(ImporterSettings):
     files: list[str] = Field(min_length=1)
     layer: LayerName = "embedding"
     id_column: str | None = Field(None, min_length=1)
-    id_pattern: str | None = Field(None, min_length=1)
+    id_pattern: Expression | None = Field(None, min_length=1)
     columns: ColumnFilter | None = None
     label_columns: list[str] = Field(default_factory=lambda: list(_LABELS))
     delimiter: str | None = Field(None, min_length=1, max_length=1)
@@ -90,15 +90,6 @@ class NumberTableSettings(ImporterSettings):
     def _delimits(cls, value: str | None) -> str | None:
         if value is not None and value in '"\r\n':
             raise ValueError(f"{value!r} cannot separate columns; allowed: any other character")
-        return value
-
-    @field_validator("id_pattern")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
         return value
 
     @model_validator(mode="after")
