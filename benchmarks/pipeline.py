@@ -71,7 +71,7 @@ def embed(
     seconds = time.time() - started
     told = [json.loads(line) for line in events.read_text().splitlines()]
     shards = [(_clock(one), one) for one in told if one["kind"] == "progress"]
-    verdicts = [one["bound"] for one in told if one["kind"] == "verdict"]
+    verdicts = [one["text"] for one in told if one["kind"] == "verdict"]
     return Outcome(
         first_shard_s=shards[0][0] - started,
         seconds=seconds,
