@@ -26,7 +26,7 @@ from audioflow.errors import StorageError
 from audioflow.storage import Folder, StorageOptions
 from cluster import kuberay_schema
 from cluster.fill import fill, main, places, policy_faults
-from tests.conftest import ROOT, _wait_for, free_port
+from tests.conftest import ROOT, aws_server
 
 CLUSTER = ROOT / "cluster"
 VALUES = {
@@ -149,19 +149,8 @@ def test_a_typing_error_is_found(
 @pytest.fixture(scope="module")
 def aws() -> Iterator[str]:
     """A server of S3, EC2 and IAM of its own, since it will ask for permissions."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(url)
+    with aws_server() as url:
         yield url
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture
