@@ -31,7 +31,13 @@ from audioflow.engine.train_data import check_splits, estimated_bytes, folds_of
 from audioflow.engine.train_loop import load_result, train_loop
 from audioflow.engine.train_save import JOB, Trained, save_heads
 from audioflow.engine.train_stream import READ_CPUS, plan_stream
-from audioflow.engine.train_task import Classes, TrainTask, classes_of, inputs_of
+from audioflow.engine.train_task import (
+    Classes,
+    TrainTask,
+    classes_of,
+    head_weights,
+    inputs_of,
+)
 from audioflow.engine.train_where import trainer_facts
 from audioflow.engine.train_workers import fit_alone
 from audioflow.errors import AudioflowError, InputError, cause_of
@@ -58,14 +64,16 @@ def train(run: Run) -> list[Header]:
 
 
 def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, dict[str, str]]:
-    """Fingerprint and parents of a system's head, from the tables as they are."""
+    """Fingerprint and parents of a system's head, from the tables and weights as they are."""
     parents = {
         "manifest": run.manifest().complete_header().fingerprint,
         f"embeddings/{system.backbone}": run.embeddings(system.backbone)
         .complete_header()
         .fingerprint,
     }
-    return fingerprint("head", SCHEMA_VERSION, name, parents, system.of_head), parents
+    weights = head_weights(system, run.storage)
+    parts = [name, parents, system.of_head, *([weights] if weights else [])]
+    return fingerprint("head", SCHEMA_VERSION, *parts), parents
 
 
 def _train_system(run: Run, name: str, system: SystemSection) -> Header:

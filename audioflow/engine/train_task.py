@@ -18,7 +18,7 @@ from audioflow.systems.inputs import InputSpec, Pool, vectors_per_patch
 from audioflow.systems.network import NetworkSpec
 from audioflow.systems.readout import Readout
 from audioflow.tables import Header, Table
-from audioflow.weights import resolved
+from audioflow.weights import Identity, resolved
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,29 @@ def local_head(section: SystemSection, storage: StorageOptions) -> dict[str, Any
 
     Raises `WeightsError` where a file is not on this machine (and says how to get it).
     """
+    found = _resolved(section, storage)
+    if found is None:
+        return section.head.model_dump(mode="json")
+    return {"name": section.head.name} | found[0].model_dump(mode="json")
+
+
+def head_weights(section: SystemSection, storage: StorageOptions) -> dict[str, str]:
+    """The hashes of the files that a head begins with, by setting; raises as `local_head`."""
+    found = _resolved(section, storage)
+    identities = found[1] if found else {}
+    return {field: one.sha256 for field, one in identities.items() if one.trained}
+
+
+def _resolved(
+    section: SystemSection, storage: StorageOptions
+) -> tuple[Any, dict[str, Identity]] | None:
+    """None for a head that cannot begin with a file."""
     choice = section.head
     plugin = HEADS.load(choice.name)
     if not hasattr(plugin, "known"):
-        return choice.model_dump(mode="json")
+        return None
     settings = plugin.Settings.model_validate(choice.options)
-    local, _ = resolved(settings, plugin.known, storage, plugin.weights_of)
-    return {"name": choice.name} | local.model_dump(mode="json")
+    return resolved(settings, plugin.known, storage, plugin.weights_of)
 
 
 def inputs_of(name: str, section: SystemSection, header: Header, table: Table) -> InputSpec:

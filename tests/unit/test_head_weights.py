@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from audioflow.engine.train_task import local_head
+from audioflow.engine.train_task import head_weights, local_head
 from audioflow.heads.base import HeadShape
 from audioflow.heads.resnet50 import ResNet50
 from audioflow.heads.vggish_finetune import VggishFinetune, VggishModule
@@ -67,6 +67,25 @@ def test_a_job_gives_workers_the_path_of_the_file(
     gone = SystemSection.model_validate({"backbone": "mel", "head": head | {"weights": "./no.pth"}})
     with pytest.raises(WeightsError, match=r"weights: \./no\.pth does not exist"):
         local_head(gone, NO_OPTIONS)
+
+
+def test_a_head_is_known_by_what_is_in_the_file_it_begins_with(tmp_path: Path) -> None:
+    def hashes(**options: str) -> dict[str, str]:
+        head = {"name": "resnet50"} | options
+        section = SystemSection.model_validate({"backbone": "mel", "head": head})
+        return head_weights(section, NO_OPTIONS)
+
+    path = tmp_path / "some.pth"
+    path.write_bytes(b"one")
+    first = hashes(weights=str(path))
+    path.write_bytes(b"another")
+    assert hashes(weights=str(path)) != first
+    path.write_bytes(b"one")
+    assert hashes(weights=str(path)) == first
+    assert list(first) == ["weights"]
+    assert hashes() == {}
+    linear = SystemSection.model_validate({"backbone": "mel", "head": "linear"})
+    assert head_weights(linear, NO_OPTIONS) == {}
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_what_differs(tmp_path: Path) -> None:
