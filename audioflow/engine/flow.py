@@ -64,9 +64,8 @@ def run_job(job: str, run: Run) -> None:
 
             check_weights(run)
         if "train" in jobs:
-            from audioflow.engine.train_task import local_head
+            from audioflow.engine.train_task import check_heads
 
-            for section in run.recipe.systems.values():
-                local_head(section, run.storage)
+            check_heads(run.recipe.systems, run.storage)
         for name in jobs:
             job_function(name)(run)

@@ -18,7 +18,7 @@ from audioflow.systems.inputs import InputSpec, Pool, vectors_per_patch
 from audioflow.systems.network import NetworkSpec
 from audioflow.systems.readout import Readout
 from audioflow.tables import Header, Table
-from audioflow.weights import Identity, resolved
+from audioflow.weights import Identity, WeightsError, resolved
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,15 @@ def local_head(section: SystemSection, storage: StorageOptions) -> dict[str, Any
     if found is None:
         return section.head.model_dump(mode="json")
     return {"name": section.head.name} | found[0].model_dump(mode="json")
+
+
+def check_heads(systems: Mapping[str, SystemSection], storage: StorageOptions) -> None:
+    """Raise `WeightsError`, which names the key, for weights of heads that are not to be had."""
+    for name, section in systems.items():
+        try:
+            local_head(section, storage)
+        except WeightsError as error:
+            raise type(error)(f"systems.{name}.head.{error}") from error
 
 
 def head_weights(section: SystemSection, storage: StorageOptions) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from audioflow.engine.train_task import head_weights, local_head
+from audioflow.engine.train_task import check_heads, head_weights, local_head
 from audioflow.heads.base import HeadShape
 from audioflow.heads.resnet50 import ResNet50
 from audioflow.heads.vggish_finetune import VggishFinetune, VggishModule
@@ -67,6 +67,9 @@ def test_a_job_gives_workers_the_path_of_the_file(
     gone = SystemSection.model_validate({"backbone": "mel", "head": head | {"weights": "./no.pth"}})
     with pytest.raises(WeightsError, match=r"weights: \./no\.pth does not exist"):
         local_head(gone, NO_OPTIONS)
+    told = r"^systems\.mine\.head\.weights: \./no\.pth does not exist"
+    with pytest.raises(WeightsError, match=told):
+        check_heads({"other": section, "mine": gone}, NO_OPTIONS)
 
 
 def test_a_head_is_known_by_what_is_in_the_file_it_begins_with(tmp_path: Path) -> None:
