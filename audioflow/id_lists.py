@@ -5,11 +5,10 @@ classes   .npy; .json (a list, or names and numbers); text: one name per line, o
 """
 
 import csv
-import io
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,47 @@ Cells = list[str]
 
 
 def read_ids(file: LocalFile, column: str | None = None) -> list[str]:
+    """`each_id` at once."""
+    return list(each_id(file, column))
+
+
+def each_id(file: LocalFile, column: str | None = None) -> Iterator[str]:
     """The ids of a list, in order.
 
     column: of a file with a header; by default its first one. Raises `InputError` for a file that
-    is no such list, a column that is not there, and an id that is empty.
+    is no such list, a column that is not there, and, at the end, for an id that is empty.
     """
-    suffix = _suffix(file)
-    if suffix == ".npy":
-        found = texts(file)
-    elif suffix in (".csv", ".tsv"):
-        found = _column(file, column)
-    else:
-        found = [line.strip() for line in _text(file).rstrip().splitlines()]
-    if column is not None and suffix not in (".csv", ".tsv"):
+    if column is not None and _suffix(file) not in _DELIMITERS:
         raise InputError(f"{file.url} has no columns, so {column!r} cannot be one; leave it out")
-    if "" in found:
-        raise InputError(f"{file.url}: id {found.index('') + 1} of {len(found)} is empty")
-    if not found:
+    count, empty = 0, None
+    for name in _named(file, column):
+        count += 1
+        if not name and empty is None:
+            empty = count
+        if empty is None:
+            yield name
+    if empty is not None:
+        raise InputError(f"{file.url}: id {empty} of {count} is empty")
+    if not count:
         raise InputError(f"{file.url} holds no id")
-    return found
+
+
+def _named(file: LocalFile, column: str | None) -> Iterator[str]:
+    if _suffix(file) == ".npy":
+        yield from texts(file)
+        return
+    if _suffix(file) in _DELIMITERS:
+        yield from _column(file, column)
+        return
+    blank = 0
+    for line in _lines(file):
+        name = line.strip()
+        if not name:  # an id that is empty, but for the end of the file
+            blank += 1
+            continue
+        yield from [""] * blank
+        blank = 0
+        yield name
 
 
 def read_classes(file: LocalFile) -> list[str]:
@@ -75,7 +96,7 @@ def class_numbers(file: LocalFile) -> dict[int, str]:
     return found
 
 
-def read_labels(file: LocalFile, delimiter: str | None = None) -> list[tuple[str, str]]:
+def each_label(file: LocalFile, delimiter: str | None = None) -> Iterator[tuple[str, str]]:
     """Ids (or paths) and labels, such as `id,label` or `path n_frames label`: of every line its
     first cell and its last.
 
@@ -83,7 +104,6 @@ def read_labels(file: LocalFile, delimiter: str | None = None) -> list[tuple[str
     and numbers before the label are not part of it.
     """
     delimiter = delimiter or _DELIMITERS.get(_suffix(file))
-    found = []
     for cells in _rows(file, delimiter):
         if len(cells) < 2:
             raise InputError(
@@ -93,22 +113,38 @@ def read_labels(file: LocalFile, delimiter: str | None = None) -> list[tuple[str
         *before, label = cells
         while delimiter is None and len(before) > 1 and before[-1].isdigit():
             before.pop()
-        found.append((" ".join(before) if delimiter is None else before[0], label))
-    return found
+        yield " ".join(before) if delimiter is None else before[0], label
 
 
-def _rows(file: LocalFile, delimiter: str | None) -> list[Cells]:
+def _rows(file: LocalFile, delimiter: str | None) -> Iterator[Cells]:
     """The cells of every line that has some, without blanks around them; None: between blanks."""
-    text = _text(file)
     if delimiter is None:
-        return [line.split() for line in text.splitlines() if line.strip()]
-    stream = io.StringIO(text, newline="")
+        yield from (line.split() for line in _lines(file) if line.strip())
+        return
+    stream = _stream(file)
     try:
-        rows = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
-        stripped = ([cell.strip() for cell in cells] for cells in rows)
-        return [cells for cells in stripped if any(cells)]
+        for cells in csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True):
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield stripped
     except csv.Error as error:
         raise InputError(f"{file.url} is not CSV: {error}") from error
+
+
+def _stream(file: LocalFile) -> Iterator[str]:
+    """The lines of a text with their ends, one after the other."""
+    try:
+        with Path(file.path).open(encoding="utf-8-sig", newline="") as stream:
+            yield from stream
+    except UnicodeDecodeError:
+        _text(file)  # tells the place in the whole file
+        raise
+
+
+def _lines(file: LocalFile) -> Iterator[str]:
+    """The lines of a text as `str.splitlines` gives them, one after the other."""
+    for line in _stream(file):
+        yield from line.splitlines()
 
 
 def _suffix(file: LocalFile) -> str:
@@ -125,8 +161,9 @@ def _text(file: LocalFile) -> str:
         ) from error
 
 
-def _column(file: LocalFile, column: str | None) -> list[str]:
-    header, *rows = _rows(file, _DELIMITERS[_suffix(file)]) or [[]]
+def _column(file: LocalFile, column: str | None) -> Iterator[str]:
+    rows = _rows(file, _DELIMITERS[_suffix(file)])
+    header = next(rows, [])
     if column is not None and column not in header:
         hint = nearest(column, header)
         raise InputError(
@@ -134,10 +171,10 @@ def _column(file: LocalFile, column: str | None) -> list[str]:
             + (f"; did you mean {hint!r}?" if hint else "")
         )
     place = 0 if column is None else header.index(column)
-    short = next((number for number, cells in enumerate(rows) if len(cells) <= place), None)
-    if short is not None:
-        raise InputError(f"{file.url}: row {short + 2} has no cell in column {header[place]!r}")
-    return [cells[place] for cells in rows]
+    for number, cells in enumerate(rows, start=2):
+        if len(cells) <= place:
+            raise InputError(f"{file.url}: row {number} has no cell in column {header[place]!r}")
+        yield cells[place]
 
 
 def _json_names(file: LocalFile) -> dict[int, str]:
@@ -159,7 +196,7 @@ def _text_names(file: LocalFile, suffix: str) -> dict[int, str]:
     lines = [line.strip() for line in _text(file).splitlines() if line.strip()]
     delimiter = "\t" if all("\t" in line for line in lines) else "," if suffix == ".csv" else None
     if delimiter is not None:
-        rows = _rows(file, delimiter)
+        rows = list(_rows(file, delimiter))
         if any(map(_is_numbered, rows)):
             has_header = not _is_numbered(rows[0])
             return _ordered(file, [_numbered(file, cells) for cells in rows[has_header:]])

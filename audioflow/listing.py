@@ -20,7 +20,7 @@ from audioflow.stores import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FoundFile:
     """A file found under a root: its url, its path below the root, its size and its state.
 
@@ -34,6 +34,11 @@ class FoundFile:
 
 
 def find_files(root: str, options: StorageOptions = NO_OPTIONS) -> list[FoundFile]:
+    """`each_file` at once."""
+    return list(each_file(root, options))
+
+
+def each_file(root: str, options: StorageOptions = NO_OPTIONS) -> Iterator[FoundFile]:
     """All files under `root`, sorted within each folder; hidden files and folders are left out.
 
     Links are followed, but not into a folder that the link is in. In `relative`, a name that is not
@@ -43,7 +48,7 @@ def find_files(root: str, options: StorageOptions = NO_OPTIONS) -> list[FoundFil
     return _find_local(local_path(root)) if is_local(root) else _find_remote(root, options)
 
 
-def _find_remote(root: str, options: StorageOptions) -> list[FoundFile]:
+def _find_remote(root: str, options: StorageOptions) -> Iterator[FoundFile]:
     told = masked(root, options.secrets)
 
     def find() -> tuple[str, dict[str, Any]]:
@@ -69,33 +74,27 @@ def _find_remote(root: str, options: StorageOptions) -> list[FoundFile]:
     if path in entries:
         raise InputError(f"{told} is a file, a folder was expected")
     scheme = root.split("://", 1)[0]
-    found = []
-    for name, entry in sorted(entries.items()):
+    for name in sorted(entries):
+        entry = entries.pop(name)
         relative = name[len(path) + 1 :]
         if name.endswith("/") or any(part.startswith(".") for part in relative.split("/")):
             continue
         state = (entry.get(key) for key in ("ETag", "etag", "mtime", "created"))
         version = str(next((value for value in state if value), "")).strip('"')
         url = name if "://" in name else f"{scheme}://{name}"
-        found.append(FoundFile(url, relative, int(entry.get("size") or 0), version))
-    return found
+        yield FoundFile(url, relative, int(entry.get("size") or 0), version)
 
 
-def _find_local(root: str) -> list[FoundFile]:
+def _find_local(root: str) -> Iterator[FoundFile]:
     if not os.path.exists(root):
         raise InputError(f"{path_url(root)} does not exist")
     if not os.path.isdir(root):
         raise InputError(f"{path_url(root)} is a file, a folder was expected")
     root = os.path.abspath(root)
-    return [
-        FoundFile(
-            path_url(path),
-            _text(os.path.relpath(path, root)),
-            state.st_size,
-            str(state.st_mtime_ns),
-        )
-        for path, state in _walk(root)
-    ]
+    above = len(root.rstrip(os.sep)) + 1
+    for path, state in _walk(root):
+        relative = _text(path[above:])
+        yield FoundFile(path_url(path), relative, state.st_size, str(state.st_mtime_ns))
 
 
 def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -1,103 +1,88 @@
 """The manifest: clips from readers, checked, divided into splits, as an Arrow table."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from audioflow.additions import Addition, added, taught
 from audioflow.clip import Clip
-from audioflow.division import CROSS_VALIDATED, divided, group_of, some_of
+from audioflow.clip_columns import CHUNK, ClipColumns
+from audioflow.division import CROSS_VALIDATED, divided
 from audioflow.errors import InputError
+from audioflow.grouping import columns_used, encoded, with_groups
+from audioflow.manifest_rows import Placing, manifest_rows, order_of_ids, sorted_by_id
 from audioflow.recipe import ManifestSection
 from audioflow.recipe_sources import MAIN
 from audioflow.recipe_splits import SPLITS
-from audioflow.tables import MANIFEST_SCHEMA, fingerprint
-
-
-@dataclass(frozen=True)
-class Addition:
-    """Clips of a further data set, which all belong to one split."""
-
-    name: str
-    split: str
-    clips: Sequence[Clip]
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A clip with its place in the manifest."""
-
-    clip: Clip
-    clip_id: str
-    split: str
-    fold: str | None
-    group: str
-    source: str
-
-    @property
-    def row(self) -> dict[str, Any]:
-        clip = self.clip
-        return {
-            "clip_id": self.clip_id,
-            "uri": clip.uri,
-            "start_s": clip.start_s,
-            "duration_s": clip.duration_s,
-            "labels": list(clip.labels),
-            "split": self.split,
-            "fold": self.fold,
-            "group": self.group,
-            "size_bytes": clip.size_bytes,
-            "version": clip.version,
-            "source": self.source,
-            "fine_labels": list(clip.labels if clip.fine_labels is None else clip.fine_labels),
-        }
+from audioflow.records import FINGERPRINT_DIGITS
 
 
 def build_manifest(
-    clips: Sequence[Clip],
+    clips: Iterable[Clip],
     section: ManifestSection,
     source: str,
     additions: Sequence[Addition] = (),
 ) -> pa.Table:
-    """The manifest table (`tables.MANIFEST_SCHEMA`), sorted by `clip_id`.
+    """The manifest table (`tables.MANIFEST_SCHEMA`), sorted by `clip_id`; see `arranged`."""
+    return arranged(ClipColumns(clips, columns_used(section)), section, source, additions)
+
+
+def arranged(
+    clips: ClipColumns, section: ManifestSection, source: str, additions: Sequence[Addition] = ()
+) -> pa.Table:
+    """The manifest table of clips with the columns that `columns_used` names; takes them apart.
 
     The clips and groups of additions get the addition's name in front. They are in no fold, and no
     class of them has to be in any split. source: what was read, for messages. Raises `InputError`
     for no clip at all, ids that occur twice, a column that is not there, classes with too few
     groups for the splits, and a recording that is in two splits by way of an addition.
     """
-    if not clips:
+    if not len(clips):
         raise InputError(
             f"{source} holds no clip; point manifest at the folder or list of your media"
         )
-    _refuse_duplicates(clips)
-    clips = sorted(clips, key=lambda clip: clip.clip_id)
-    groups = [group_of(clip, section.group_by) for clip in clips]
-    splits, folds = divided(clips, groups, section, source, _taught(additions))
-    placed = [
-        _Placed(clip, clip.clip_id, split, fold, group, MAIN)
-        for clip, split, fold, group in zip(clips, splits, folds, groups, strict=True)
-    ]
-    placed += _added(additions, placed)
-    rows = sorted((one.row for one in placed), key=lambda row: str(row["clip_id"]))
-    columns = {name: [row[name] for row in rows] for name in MANIFEST_SCHEMA.names}
-    return pa.Table.from_pydict(columns, schema=MANIFEST_SCHEMA)
+    clips.reorder(order_of_ids(clips))
+    grouped = with_groups(clips, section, source)
+    splits, folds = divided(grouped, taught(additions))
+    placing = Placing(clips.rows["clip_id"], splits, folds, grouped.groups, MAIN)
+    del grouped
+    main = manifest_rows(clips, placing)
+    if not additions:
+        return main
+    return sorted_by_id(pa.concat_tables([main, *added(additions, main)]))
 
 
 def manifest_fingerprint(manifest: pa.Table) -> str:
-    """Fingerprint of everything in the manifest."""
-    names = manifest.column_names
-    return fingerprint("manifest", names, [manifest[name].to_pylist() for name in names])
+    """Fingerprint of everything in the manifest: `tables.fingerprint` of its columns as lists."""
+    names = json.dumps(manifest.column_names, separators=(",", ":"))
+    digest = hashlib.sha256(f'["manifest",{names},['.encode())
+    for number, name in enumerate(manifest.column_names):
+        digest.update(b",[" if number else b"[")
+        for at, text in enumerate(_json_texts(manifest[name])):
+            digest.update((f",{text}" if at else text).encode())
+        digest.update(b"]")
+    digest.update(b"]]")
+    return digest.hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def _json_texts(column: pa.ChunkedArray) -> Iterator[str]:
+    """The values of a column as JSON, without the brackets around them, in parts."""
+    for start in range(0, len(column), CHUNK):
+        part = column.slice(start, CHUNK)
+        if part.null_count == len(part):
+            yield ",".join(["null"] * len(part))
+        else:
+            yield json.dumps(part.to_pylist(), separators=(",", ":"), ensure_ascii=True)[1:-1]
 
 
 def classes_of(manifest: pa.Table) -> list[str]:
     """All class names, sorted."""
-    return sorted({label for labels in manifest["labels"].to_pylist() for label in labels})
+    return sorted(pc.unique(pc.list_flatten(manifest["labels"])).to_pylist())
 
 
 def without_one_label(manifest: pa.Table) -> NDArray[np.bool_]:
@@ -112,64 +97,19 @@ def without_one_label(manifest: pa.Table) -> NDArray[np.bool_]:
     return found
 
 
-def _refuse_duplicates(clips: Sequence[Clip]) -> None:
-    seen: dict[str, Clip] = {}
-    twice = []
-    for clip in clips:
-        if clip.clip_id in seen:
-            twice.append(f"{clip.clip_id!r} ({seen[clip.clip_id].origin} and {clip.origin})")
-        seen[clip.clip_id] = clip
-    if twice:
-        count = "a clip id occurs" if len(twice) == 1 else f"{len(twice)} clip ids occur"
-        raise InputError(
-            f"{count} twice: {some_of(twice)}; remove one of each, or name an id_column whose "
-            "values are unique"
-        )
-
-
-def _taught(additions: Sequence[Addition]) -> set[str]:
-    """The classes that additions have train clips of."""
-    trained = [clip for one in additions if one.split == "train" for clip in one.clips]
-    return {label for clip in trained for label in clip.labels}
-
-
-def _added(additions: Sequence[Addition], main: Sequence[_Placed]) -> list[_Placed]:
-    """The clips of all additions, after making sure that they can stand beside the others."""
-    ids = {one.clip_id: one for one in main}
-    groups = {one.group for one in main}
-    parts = {one.clip.uri: one for one in main}
-    found = []
-    for addition in additions:
-        _refuse_duplicates(addition.clips)
-        key = f"manifest.extra.{addition.name}"
-        for clip in addition.clips:
-            clip_id = f"{addition.name}/{clip.clip_id}"
-            group = f"{addition.name}/{clip.group or clip.uri}"
-            if clip_id in ids or group in groups:
-                what = f"clip id {clip_id!r}" if clip_id in ids else f"group {group!r}"
-                raise InputError(
-                    f"{key}: the {what} ({clip.origin}) is one of the main data set, too; give "
-                    f"{addition.name!r} another name"
-                )
-            placed = _Placed(clip, clip_id, addition.split, None, group, addition.name)
-            other = parts.setdefault(clip.uri, placed)
-            if (other.split, other.fold) != (placed.split, placed.fold):
-                part = f"fold {other.fold}" if other.fold is not None else other.split
-                raise InputError(
-                    f"{key}: the recording {clip.uri!r} is in {addition.split} here "
-                    f"({clip.origin}), and in {part} as {other.clip_id!r} of "
-                    f"{other.source!r}; take it out of one of them, or what is tested was learnt"
-                )
-            found.append(placed)
-    return found
-
-
 def split_counts(manifest: pa.Table) -> dict[str, dict[str, int]]:
     """Clips per split (or fold) and class."""
-    found: dict[str, Counter[str]] = {}
-    splits, folds = manifest["split"].to_pylist(), manifest["fold"].to_pylist()
-    for split, fold, labels in zip(splits, folds, manifest["labels"].to_pylist(), strict=True):
-        name = f"fold {fold}" if split == CROSS_VALIDATED else split
-        found.setdefault(name, Counter()).update(labels)
+    folds = pc.fill_null(manifest["fold"], "None")
+    in_folds = pc.equal(manifest["split"], CROSS_VALIDATED)
+    named = pc.binary_join_element_wise("fold ", folds, "")
+    codes, parts = encoded(pc.if_else(in_folds, named, manifest["split"]))
+    labels, classes = encoded(pc.list_flatten(manifest["labels"]))
+    lengths = pc.list_value_length(manifest["labels"]).to_numpy()
+    keys = np.repeat(codes.astype(np.int64), lengths) * max(1, len(classes)) + labels
+    found: dict[str, dict[str, int]] = {part: {} for part in parts}
+    for key, count in zip(
+        *map(np.ndarray.tolist, np.unique(keys, return_counts=True)), strict=True
+    ):
+        found[parts[key // len(classes)]][classes[key % len(classes)]] = count
     order = [name for name in SPLITS if name in found] + sorted(set(found) - set(SPLITS))
     return {name: dict(sorted(found[name].items())) for name in order}

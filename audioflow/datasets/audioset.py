@@ -15,7 +15,8 @@ Columns: `youtube_id`, `segment_id`, and `split` where `annotations` say it. Cli
 one group.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -113,7 +114,7 @@ class AudioSetReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """The clips of all lists.
 
         Raises `InputError` for lists that are neither form, mids without a name, and where none of
@@ -126,15 +127,18 @@ class AudioSetReader:
         for path, split in settings.paths:
             for part in _parts(resolve(path), split, settings):
                 label = part.labels if names is None else _known(part, names, settings.names or "")
-                same = parts.setdefault(part.clip_id, replace(part, labels=()))
-                parts[part.clip_id] = replace(same, labels=(*same.labels, *label))
-        clips = [_clip(tree, part, settings) for part in parts.values()]
-        tree.some(clips, ", ".join(path for path, _ in settings.paths))
-        there = [clip for clip in clips if clip.size_bytes is not None]
-        return clips if settings.missing == "keep" else there
+                # One object per label, not one per line of the list.
+                label = tuple(map(sys.intern, label))
+                same = parts.get(part.clip_id)
+                labels = label if same is None else (*same.labels, *label)
+                parts[part.clip_id] = replace(same or part, labels=labels)
+        found = (_clip(tree, part, settings) for part in parts.values())
+        clips = tree.some(found, ", ".join(path for path, _ in settings.paths))
+        keep = settings.missing == "keep"
+        return (clip for clip in clips if keep or clip.size_bytes is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Part:
     """A segment, or an event in it: where the segment lies in its video, and the event in that."""
 

@@ -1,6 +1,6 @@
 """What every reader offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -44,8 +44,12 @@ class Reader(Protocol):
         """What is read, for messages."""
         ...
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
-        """All clips. Raises `InputError` for what is missing or wrong as a whole."""
+    def read(self, resolve: Resolve) -> Iterable[Clip]:
+        """All clips, once: those of a long list one after the other, not all in memory.
+
+        Raises `InputError` for what is missing or wrong as a whole, here or while they are gone
+        through.
+        """
         ...
 
 

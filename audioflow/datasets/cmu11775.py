@@ -10,7 +10,7 @@ Columns: `split`: train_val, and test (clips without a label, whose scores `audi
 writes into the list's own order); `number`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -57,7 +57,7 @@ class Cmu11775Reader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line of the lists.
 
         Raises `InputError` for a number that no class has, and where there is no list or no file.

@@ -3,7 +3,7 @@
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,9 +11,10 @@ from pydantic import Field, field_validator
 
 from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve, clip_id
-from audioflow.datasets.lines import read_text, split_rows
+from audioflow.datasets.lines import split_rows, text_lines
 from audioflow.errors import InputError
-from audioflow.listing import FoundFile, find_files
+from audioflow.file_table import FileTable
+from audioflow.listing import FoundFile, each_file
 from audioflow.redaction import has_password, masked, unsigned
 from audioflow.registry import Settings, nearest
 from audioflow.storage import Folder, is_local, local_path, path_url
@@ -74,36 +75,39 @@ class CsvReader:
     def source(self) -> str:
         return self.settings.list
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line. All faulty lines are reported at once."""
         place = resolve(self.settings.list)
         folder, _ = place.split()
         files = _Files(resolve(self.settings.root) if self.settings.root else folder)
         url = masked(place.url, place.options.secrets)
-        rows = split_rows(_text(place, url), url, self.settings.delimiter)
+        rows = split_rows(_lines(place, url), url, self.settings.delimiter)
         _, columns = next(rows, (0, []))
         _check_columns(columns, url, self.settings)
-        clips, faults = [], []
+        faults, wrong = [], 0
         for number, cells in rows:
             try:
                 row = _by_column(cells, columns)
-                clips.append(_clip(row, self.settings, files, f"{url}:{number}"))
+                clip = _clip(row, self.settings, files, f"{url}:{number}")
             except _LineError as error:
-                faults.append(f"line {number}: {error}")
-        if faults:
-            count = "1 line is" if len(faults) == 1 else f"{len(faults)} lines are"
-            more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-            raise InputError(f"{url}: {count} wrong\n  " + "\n  ".join(faults[:_SHOWN]) + more)
-        return clips
+                wrong += 1
+                if wrong <= _SHOWN:
+                    faults.append(f"line {number}: {error}")
+            else:
+                yield clip
+        if wrong:
+            count = "1 line is" if wrong == 1 else f"{wrong} lines are"
+            more = f"\n  and {wrong - _SHOWN} more" if wrong > _SHOWN else ""
+            raise InputError(f"{url}: {count} wrong\n  " + "\n  ".join(faults) + more)
 
 
 class _LineError(Exception):
     """One line of the list is wrong; all of them are reported together."""
 
 
-def _text(place: Folder, url: str) -> str:
+def _lines(place: Folder, url: str) -> Iterator[str]:
     try:
-        return read_text(place)
+        return text_lines(place)
     except FileNotFoundError:
         raise InputError(f"{url} does not exist (manifest.list)") from None
 
@@ -170,11 +174,7 @@ class _Files:
         if self._listed is None:
             # A web server has no listing; whether a file is there shows when it is fetched.
             web = self.root.startswith(("http://", "https://"))
-            self._listed = (
-                {}
-                if web
-                else {file.relative: file for file in find_files(self.root, self._options)}
-            )
+            self._listed = {} if web else FileTable(each_file(self.root, self._options))
         listed = self._listed.get(name)
         url = f"{self.root.rstrip('/')}/{name}"
         return _Found(url, name, listed.size_bytes, listed.version) if listed else _Found(url, name)
@@ -192,7 +192,7 @@ def _clip(row: Mapping[str, str], settings: CsvSettings, files: _Files, place: s
     name = _filled(row, settings.file_column)
     if "\0" in name:
         raise _LineError(f"{settings.file_column} is {name!r}, which no file can be named")
-    if has_password(name):
+    if "@" in name and has_password(name):  # nearly no path has one
         raise _LineError(
             f"{settings.file_column} is {masked(name)!r}, a url with a password; give that in the "
             "recipe's storage_options or in the environment, and here the url without it"

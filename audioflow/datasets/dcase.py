@@ -68,7 +68,7 @@ class DcaseReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line of meta.txt.
 
         Raises `InputError` where there is no list or no file, for a fold that is not there, and for

@@ -3,7 +3,7 @@
 It lets `configs/demo.yaml` run by itself anywhere, also as a job on a cluster that has no data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
@@ -39,7 +39,7 @@ class DemoReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """Make the corpus if need be, and read it. Raises `InputError` for a foreign folder."""
         root = resolve(self.settings.root).url
         if not is_local(root):

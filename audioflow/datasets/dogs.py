@@ -13,7 +13,7 @@ group. What the list does not name is no clip.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -79,13 +79,13 @@ class DogsReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line of the list; raises `InputError` for a number that is no class, and
         where there is no list or no file."""
         meta = self.settings.meta
         tree = Tree.at(resolve(self.settings.root), f"{meta} and the .wav files that it names")
         lines = tree.lines(meta, ("Filename", "Label", "Remark"))
-        return tree.some([self._clip(tree, line) for line in lines], meta)
+        return tree.some((self._clip(tree, line) for line in lines), meta)
 
     def _clip(self, tree: Tree, line: Line) -> Clip:
         number = line.text("Label")

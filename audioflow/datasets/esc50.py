@@ -8,7 +8,7 @@ Columns: `fold`, `target`, `category`, `esc10`, `src_file`, `take`. Clips that w
 Freesound recording (`src_file`) are one group.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
@@ -52,10 +52,10 @@ class Esc50Reader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line of the list; raises `InputError` where there is no list or no file."""
         tree = Tree.at(resolve(self.settings.root), "audio/*.wav and meta/esc50.csv")
-        clips = [
+        clips = (
             tree.clip(
                 f"audio/{line.text('filename')}",
                 [line.text("category")],
@@ -66,5 +66,5 @@ class Esc50Reader:
             )
             for line in tree.lines(LIST, _COLUMNS)
             if line.cells["esc10"].lower() == "true" or not self.settings.esc10
-        ]
+        )
         return tree.some(clips, LIST)

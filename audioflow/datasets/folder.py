@@ -3,7 +3,7 @@
 Or, where no class is known yet, every file at any depth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from audioflow.clip import Clip
 from audioflow.datasets.base import About, Resolve
 from audioflow.errors import InputError
-from audioflow.listing import FoundFile, find_files
+from audioflow.listing import FoundFile, each_file
 from audioflow.registry import Settings
 
 _SHOWN = 5
@@ -43,31 +43,42 @@ class FolderReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per file; its class is the first folder below the root."""
         place = resolve(self.settings.root)
-        root, found = place.url, find_files(place.url, place.options)
+        root, first = place.url, ""
+        found = matching = count = 0
+        loose = []
+        for file in each_file(place.url, place.options):
+            first = first or file.relative
+            found += 1
+            if not fnmatchcase(_name(file), self.settings.pattern):
+                continue
+            matching += 1
+            if "/" in file.relative or not self.settings.labels:
+                yield _clip(file, labelled=self.settings.labels)
+                continue
+            count += 1
+            if count <= _SHOWN:
+                loose.append(file.relative)
         if not found:
             inside = (
                 "one sub-folder per class with media in it" if self.settings.labels else "media"
             )
             raise InputError(f"{root} holds no file; expected {inside}")
-        files = [file for file in found if fnmatchcase(_name(file), self.settings.pattern)]
-        if not files:
+        if not matching:
             raise InputError(
                 f"no file under {root} matches manifest.pattern {self.settings.pattern!r}; "
-                f"there are {len(found)}, the first is {found[0].relative!r}"
+                f"there are {found}, the first is {first!r}"
             )
-        loose = [file.relative for file in files if "/" not in file.relative]
-        if loose and self.settings.labels:
+        if loose:
             raise InputError(
-                f"{root} holds files that are in no class folder: {', '.join(loose[:_SHOWN])}"
-                + (f" and {len(loose) - _SHOWN} more" if len(loose) > _SHOWN else "")
+                f"{root} holds files that are in no class folder: {', '.join(loose)}"
+                + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
                 + "; move each into a sub-folder named as its class, leave them out by "
                 "manifest.pattern (like '*.wav'), list the clips with manifest.reader=csv, or say "
                 "manifest.labels=false where no class is known"
             )
-        return [_clip(file, labelled=self.settings.labels) for file in files]
 
 
 def _name(file: FoundFile) -> str:

@@ -14,7 +14,7 @@ metadata, `uploader`. The published splits keep an uploader in one of dev and ev
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
@@ -66,7 +66,7 @@ class Fsd50kReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line of both lists; raises `InputError` for a label that the vocabulary has
         not, and where there is no list or no file."""
         tree = Tree.at(

@@ -10,7 +10,8 @@ splits, `id` the clip id; every other name becomes a column. Without `match`, cl
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import chain
 from typing import ClassVar
 
 from fsspec.utils import glob_translate
@@ -65,21 +66,23 @@ class GlobReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per file; raises `InputError` where none has such a path, and for paths that
         `match` does not match."""
         settings = self.settings
         tree = Tree.at(resolve(settings.root), f"files like {settings.pattern!r}")
         pattern = re.compile(glob_translate(settings.pattern))
-        paths = [path for path in tree.files if pattern.match(path)]
-        if not paths:
+        paths = (path for path in tree.files if pattern.match(path))
+        one = next(paths, None)
+        if one is None:
             first = next(iter(tree.files))
             raise InputError(
                 f"no file under {tree.url} matches manifest.pattern {settings.pattern!r}; there "
                 f"are {len(tree.files)}, the first is {first!r}"
             )
-        found = [clip for clip in (self._clip(tree, path) for path in paths) if clip is not None]
-        return tree.some(found, f"manifest.match {settings.match!r}")
+        found = (self._clip(tree, path) for path in chain([one], paths))
+        clips = (clip for clip in found if clip is not None)
+        return tree.some(clips, f"manifest.match {settings.match!r}")
 
     def _clip(self, tree: Tree, path: str) -> Clip | None:
         settings = self.settings

@@ -13,7 +13,7 @@ of the file. Columns: `split` (train, valid, test), `genre`.
 In some copies `jazz.00054.wav` holds no music: it becomes a failure, as any file that is broken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
@@ -65,7 +65,7 @@ class GtzanReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line of the lists, or per file. Raises `InputError` where there is no genre,
         no list, or no file of them."""
         tree = Tree.at(resolve(self.settings.root), _EXPECTED)
@@ -78,7 +78,7 @@ class GtzanReader:
         if self.settings.filtered:
             return tree.some(_listed(tree, folder), "*_filtered.txt")
         paths = [file.relative for file in tree.media if file.relative.startswith(f"{folder}/")]
-        return tree.some([_clip(tree, folder, path, "", "") for path in paths], folder)
+        return tree.some((_clip(tree, folder, path, "", "") for path in paths), folder)
 
 
 def _listed(tree: Tree, folder: str) -> list[Clip]:

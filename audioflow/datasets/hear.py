@@ -65,7 +65,7 @@ class HearReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per file, or per event.
 
         Raises `InputError` for what is no task, for labels that its vocabulary has not, and where

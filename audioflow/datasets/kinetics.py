@@ -13,7 +13,7 @@ video are one group.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -77,7 +77,7 @@ class KineticsReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per video of the folders, or per line of the lists.
 
         Raises `InputError` for a root without splits and classes, for classes that the label list
@@ -88,18 +88,19 @@ class KineticsReader:
         names = _ClassNames(settings.label_list, resolve)
         if settings.annotations is None:
             return _by_folder(tree, names)
-        clips = []
-        for path in settings.annotations:
+        clips = tree.some(self._annotated(tree, names, resolve), ", ".join(settings.annotations))
+        keep = settings.missing == "keep"
+        return (clip for clip in clips if keep or clip.size_bytes is not None)
+
+    def _annotated(self, tree: Tree, names: "_ClassNames", resolve: Resolve) -> Iterator[Clip]:
+        for path in self.settings.annotations or ():
             place = resolve(path)
             try:
                 lines = read_lines(place, _COLUMNS)
             except FileNotFoundError:
                 url = masked(place.url, place.options.secrets)
                 raise InputError(f"{url} does not exist (manifest.annotations)") from None
-            clips += [_annotated(tree, line, names) for line in lines]
-        tree.some(clips, ", ".join(settings.annotations))
-        there = [clip for clip in clips if clip.size_bytes is not None]
-        return clips if settings.missing == "keep" else there
+            yield from (_annotated(tree, line, names) for line in lines)
 
 
 class _ClassNames:
@@ -129,8 +130,8 @@ def _spelt(name: str) -> str:
     return name.replace("_", " ").casefold()
 
 
-def _by_folder(tree: Tree, names: _ClassNames) -> list[Clip]:
-    clips = []
+def _by_folder(tree: Tree, names: _ClassNames) -> Iterator[Clip]:
+    count = 0
     for file in tree.media:
         split, *between = file.relative.split("/")[:-1] or [""]
         if split not in SPLITS or not between:
@@ -141,13 +142,13 @@ def _by_folder(tree: Tree, names: _ClassNames) -> list[Clip]:
         found = _NAME.fullmatch(stem(file.relative))
         columns = {"split": split, "class": label, "youtube_id": found.group(1) if found else ""}
         group = f"youtube/{found.group(1)}" if found else ""
-        clips.append(tree.clip(file.relative, [label], columns=columns, group=group))
-    if not clips:
+        count += 1
+        yield tree.clip(file.relative, [label], columns=columns, group=group)
+    if not count:
         raise InputError(
             f"{tree.url} has no video in a folder of a class in a folder of a split; expected "
             f"{_EXPECTED}"
         )
-    return clips
 
 
 def _annotated(tree: Tree, line: Line, names: _ClassNames) -> Clip:

@@ -3,12 +3,14 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from audioflow.errors import InputError
 from audioflow.redaction import masked
-from audioflow.storage import Folder
+from audioflow.storage import Folder, is_local, local_path
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,7 @@ def read_lines(
     `FileNotFoundError` where there is no such file.
     """
     url = masked(place.url, place.options.secrets)
-    text = read_text(place)
-    if comment is not None:  # an empty line in its place, so that numbers stay right
-        kept = ("" if line.startswith(comment) else line for line in text.splitlines())
-        text = "\n".join(kept)
-    rows = split_rows(text, url, delimiter)
+    rows = split_rows(text_lines(place, comment), url, delimiter)
     names = list(columns)
     if header:
         _, names = next(rows, (0, []))
@@ -92,11 +90,40 @@ def read_text(place: Folder) -> str:
         ) from error
 
 
-def split_rows(text: str, url: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def text_lines(place: Folder, comment: str | None = None) -> Iterator[str]:
+    """The lines of a file with their ends, one after the other: it may be larger than the memory.
+
+    Those that begin with `comment` are empty. Raises as `read_text` does, `FileNotFoundError` at
+    once.
+    """
+    lines = _decoded(place, _opened(place))
+    if comment is None:
+        return lines
+    each = (line for ended in lines for line in ended.splitlines())
+    # An empty line in its place, so that numbers stay right.
+    return ("\n" if line.startswith(comment) else f"{line}\n" for line in each)
+
+
+def _decoded(place: Folder, opened: BinaryIO) -> Iterator[str]:
+    try:
+        with opened as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
+            yield from text
+    except UnicodeDecodeError:
+        read_text(place)  # tells the place in the whole file
+        raise
+
+
+def _opened(place: Folder) -> BinaryIO:
+    folder, name = place.split()
+    if is_local(place.url):
+        folder.read(name, end=1)  # raises in our words
+        return Path(local_path(place.url)).open("rb")
+    return io.BytesIO(folder.read(name))
+
+
+def split_rows(lines: Iterable[str], url: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The cells of every row that has some, with the number of the row's first line."""
-    rows = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
-    )
+    rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     number = 1
     try:
         for cells in rows:

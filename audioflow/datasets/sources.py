@@ -2,22 +2,25 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from audioflow.additions import Addition
 from audioflow.clip import Clip
+from audioflow.clip_columns import ClipColumns, texts_at
 from audioflow.datasets import READERS
 from audioflow.datasets.base import Resolve
 from audioflow.errors import InputError
-from audioflow.manifest import Addition, build_manifest
+from audioflow.grouping import columns_used, some_of
+from audioflow.manifest import arranged
 from audioflow.recipe import ManifestSection
 from audioflow.recipe_sources import MAIN, ExtraSection
 from audioflow.registry import nearest
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -38,75 +41,83 @@ def read_manifest(section: ManifestSection, read_from: Resolve, write_to: Resolv
     read_from, write_to: places of paths that are read, and of those that a reader fills itself.
     Raises `InputError` for what is missing or wrong in one of them, and what `build_manifest` does.
     """
-    clips, source = _read(section.reader, section.options, read_from, write_to)
-    if not clips or not section.extra:
-        return Mixed(build_manifest(_merged(clips, section.merge), section, source), {})
-    known = {label for clip in clips for label in clip.labels}
+    found, source = _read(section.reader, section.options, read_from, write_to)
+    clips = ClipColumns(found, columns_used(section))
+    if not len(clips) or not section.extra:
+        clips.merge(section.merge)
+        return Mixed(arranged(clips, section, source), {})
+    known = clips.used_labels()
     stats = {MAIN: {"clips": len(clips), "read": len(clips)}}
     additions = []
     for name, extra in section.extra.items():
         try:
             theirs, their_source = _read(extra.reader, extra.options, read_from, write_to)
-            if not theirs:
+            filtered = _Filtered(theirs, extra)
+            if not filtered.read:
                 raise InputError(f"{their_source} holds no clip")
-            taken, stats[name] = _taken(theirs, extra, known, section.seed)
+            taken, stats[name] = _taken(filtered, known, section.seed)
         except InputError as error:
             raise InputError(f"manifest.extra.{name}: {error}") from error
+        taken.merge(section.merge)
         additions.append(Addition(name, extra.split, taken))
-    additions = [replace(one, clips=_merged(one.clips, section.merge)) for one in additions]
-    clips = _merged(clips, section.merge)
-    return Mixed(build_manifest(clips, section, source, additions), stats)
-
-
-def _merged(clips: Sequence[Clip], merge: Mapping[str, str]) -> list[Clip]:
-    """Clips with classes in place of the labels that become them."""
-    there = {label for clip in clips for label in clip.labels}
-    return [
-        replace(
-            clip,
-            labels=tuple(dict.fromkeys(merge.get(label, label) for label in clip.labels)),
-            fine_labels=clip.labels,
-        )
-        if not there.isdisjoint(merge)
-        else clip
-        for clip in clips
-    ]
+    clips.merge(section.merge)
+    return Mixed(arranged(clips, section, source, additions), stats)
 
 
 def _read(
     name: str, options: dict[str, Any], read_from: Resolve, write_to: Resolve
-) -> tuple[Sequence[Clip], str]:
+) -> tuple[Iterable[Clip], str]:
     """The clips of one data set, and what it is called in messages."""
     reader = READERS.build(name, options)
     return reader.read(write_to if reader.makes_media else read_from), reader.source
 
 
-def _taken(
-    clips: Sequence[Clip], extra: ExtraSection, known: set[str], seed: int
-) -> tuple[list[Clip], dict[str, int]]:
-    """The clips with a class that is taken, under our names of their classes, within the limit."""
-    _refuse_absent(clips, extra, known)
-    labelled = [replace(clip, labels=_labels(clip, extra)) for clip in clips]
-    labelled = [clip for clip in labelled if clip.labels]
-    if not labelled:
-        classes = ", ".join(sorted(_counted(clips)))
+class _Filtered:
+    """Clips of a further data set with a class that is taken, under our names of their classes."""
+
+    def __init__(self, clips: Iterable[Clip], extra: ExtraSection) -> None:
+        self.extra = extra
+        self.read = self.labelled = 0
+        self.first = ""
+        self.there: Counter[str] = Counter()
+        self.clips = ClipColumns(self._kept(clips))
+
+    def _kept(self, clips: Iterable[Clip]) -> Iterator[Clip]:
+        for clip in clips:
+            self.read += 1
+            self.there.update(clip.labels)
+            labels = _labels(clip, self.extra)
+            if not labels:
+                continue
+            self.first = self.first or clip.clip_id
+            self.labelled += 1
+            if len(labels) == 1 or not self.extra.one_label:
+                yield replace(clip, labels=labels)
+
+
+def _taken(filtered: _Filtered, known: set[str], seed: int) -> tuple[ClipColumns, dict[str, int]]:
+    """The clips that are taken within the limit, and what became of all of them."""
+    extra, kept = filtered.extra, filtered.clips
+    _refuse_absent(filtered.there, extra, known)
+    if not filtered.labelled:
+        classes = ", ".join(sorted(filtered.there))
         raise InputError(f"no clip has a class that is taken; its classes are {classes}")
-    kept = [clip for clip in labelled if len(clip.labels) == 1 or not extra.one_label]
-    if not kept:
+    if not len(kept):
         raise InputError(
-            f"all {len(labelled)} clips have several of the classes that are taken, "
-            f"{labelled[0].clip_id!r} for one; one_label: true leaves none of them"
+            f"all {filtered.labelled} clips have several of the classes that are taken, "
+            f"{filtered.first!r} for one; one_label: true leaves none of them"
         )
     if not extra.new_classes:
         _refuse_unknown(kept, known)
-    drawn = sorted(kept, key=_lot(seed))[: extra.limit]
-    several = {"several_labels": len(labelled) - len(kept)} if extra.one_label else {}
-    return drawn, {
-        "clips": len(drawn),
-        "read": len(clips),
-        "no_label": len(clips) - len(labelled),
+    count = len(kept)
+    kept.reorder(_lots(kept, seed)[: extra.limit])
+    several = {"several_labels": filtered.labelled - count} if extra.one_label else {}
+    return kept, {
+        "clips": len(kept),
+        "read": filtered.read,
+        "no_label": filtered.read - filtered.labelled,
         **several,
-        "over_limit": len(kept) - len(drawn),
+        "over_limit": count - len(kept),
     }
 
 
@@ -115,16 +126,11 @@ def _labels(clip: Clip, extra: ExtraSection) -> tuple[str, ...]:
     return tuple(dict.fromkeys(extra.rename.get(label, label) for label in taken))
 
 
-def _counted(clips: Sequence[Clip]) -> Counter[str]:
-    return Counter(label for clip in clips for label in clip.labels)
-
-
-def _refuse_absent(clips: Sequence[Clip], extra: ExtraSection, known: set[str]) -> None:
+def _refuse_absent(there: Counter[str], extra: ExtraSection, known: set[str]) -> None:
     """Names of classes that the data set has not: a slip would let in, or lose, a whole class.
 
     A class of the main data set is no slip where it is to be kept or dropped.
     """
-    there = _counted(clips)
     named = extra.classes.named if extra.classes else []
     for key, names in (
         ("classes", [name for name in named if name not in known]),
@@ -139,23 +145,28 @@ def _refuse_absent(clips: Sequence[Clip], extra: ExtraSection, known: set[str]) 
                 )
 
 
-def _refuse_unknown(clips: Sequence[Clip], known: set[str]) -> None:
-    counts = _counted(clips)
-    unknown = [f"{label!r} ({counts[label]} clips)" for label in sorted(set(counts) - known)]
+def _refuse_unknown(clips: ClipColumns, known: set[str]) -> None:
+    unknown = sorted(clips.used_labels() - known)
     if unknown:
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        counts = np.bincount(clips.flat_labels()[1])
+        codes = {label: code for code, label in enumerate(clips.classes)}
+        told = some_of(unknown, lambda label: f"{label!r} ({counts[codes[label]]} clips)")
         raise InputError(
-            f"the main data set has no class {', '.join(unknown[:_SHOWN])}{more}; its classes are "
+            f"the main data set has no class {told}; its classes are "
             f"{', '.join(sorted(known))}: rename theirs to one of these, drop them by classes, or "
             "give new_classes: true"
         )
 
 
-def _lot(seed: int) -> Callable[[Clip], bytes]:
-    """Which clips are drawn: by id, so that most stay drawn where others come or go."""
-
-    def lot(clip: Clip) -> bytes:
-        text = f"{seed}:{clip.clip_id}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, digest_size=16).digest()
-
-    return lot
+def _lots(clips: ClipColumns, seed: int) -> NDArray[np.int64]:
+    """The order in which clips are drawn: by id, so that most stay drawn where others come or
+    go."""
+    start = f"{seed}:".encode()
+    ids = clips.rows["clip_id"]
+    lots = b"".join(
+        hashlib.blake2b(start + clip_id, digest_size=16).digest()
+        for batch in texts_at(ids, np.arange(len(ids)))
+        for clip_id in batch
+    )
+    pairs = np.frombuffer(lots, ">u8").reshape(-1, 2)
+    return np.lexsort((pairs[:, 1], pairs[:, 0]))

@@ -2,19 +2,28 @@
 
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from audioflow.clip import Clip
 from audioflow.datasets.base import clip_id
 from audioflow.datasets.lines import Line, read_lines, read_text
 from audioflow.errors import InputError
-from audioflow.listing import FoundFile, find_files
+from audioflow.file_table import FileTable
+from audioflow.listing import FoundFile, each_file
 from audioflow.matching import stem
 from audioflow.redaction import masked
 from audioflow.storage import Folder, is_local, local_path, path_url
+from audioflow.text_index import TextIndex
+
+_AT_ONCE = 16_384
 
 MEDIA = frozenset(
     ".3gp .aac .aif .aiff .au .avi .flac .flv .m4a .m4v .mkv .mov .mp2 .mp3 .mp4 .mpeg .mpg .oga"
@@ -29,12 +38,12 @@ class Tree:
 
     root: Folder
     expected: str
-    files: Mapping[str, FoundFile] = field(repr=False)
+    files: FileTable = field(repr=False)
 
     @classmethod
     def at(cls, root: Folder, expected: str) -> "Tree":
         """List a folder; raises `InputError` where it is missing or holds nothing."""
-        files = {file.relative: file for file in find_files(root.url, root.options)}
+        files = FileTable(each_file(root.url, root.options))
         tree = cls(root, expected, files)
         if not files:
             raise InputError(f"{tree.url} holds no file; expected {expected}")
@@ -66,23 +75,29 @@ class Tree:
             hint = f"; there is one in {inner}: is that manifest.root?"
         raise InputError(f"{self.url} has no {name}; expected {self.expected}{hint}")
 
-    @cached_property
-    def media(self) -> list[FoundFile]:
+    @property
+    def media(self) -> Iterator[FoundFile]:
         """All media, in the order of their paths."""
-        return [self.files[path] for path in sorted(self.files) if is_media(path)]
+        return self.files.at(self._media)
 
     @cached_property
-    def _by_stem(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for file in self.media:
-            found.setdefault(stem(file.relative), []).append(file.relative)
-        return found
+    def _media(self) -> NDArray[np.int64]:
+        return self.files.sorted(is_media)
+
+    @cached_property
+    def _stems(self) -> TextIndex:
+        """The names of all media, in the same order."""
+        names = (stem(file.relative) for file in self.media)
+        chunks = []
+        while batch := list(islice(names, _AT_ONCE)):
+            chunks.append(pa.array(batch, pa.string()))
+        return TextIndex(pa.chunked_array(chunks, pa.string()))
 
     def named(self, *stems: str) -> str | None:
         """The path of the medium with the first of these names (without folder and ending) that
         there is; raises `InputError` where several have it."""
         for name in stems:
-            paths = self._by_stem.get(name, [])
+            paths = [self.files.path(int(self._media[row])) for row in self._stems.rows(name)]
             if len(paths) > 1:
                 raise InputError(
                     f"{self.url} has {len(paths)} files named {name!r}: {paths[0]}, {paths[1]}; "
@@ -129,17 +144,23 @@ class Tree:
             return self.root.file(path)
         return path_url(os.path.normpath(os.path.join(self._local_root, path)))
 
-    def some(self, clips: Sequence[Clip], source: str) -> Sequence[Clip]:
-        """The clips that `source` names; raises `InputError` where it names none, or none of their
-        files is there."""
-        if not clips:
+    def some(self, clips: Iterable[Clip], source: str) -> Iterator[Clip]:
+        """The clips that `source` names; raises `InputError`, after the last one, where it names
+        none, or none of their files is there."""
+        count = there = 0
+        first = ""
+        for clip in clips:
+            first = first or clip.columns["file"]
+            count += 1
+            there += clip.size_bytes is not None
+            yield clip
+        if not count:
             raise InputError(f"{self.url}: {source} names no clip")
-        if all(clip.size_bytes is None for clip in clips):
+        if not there:
             raise InputError(
-                f"{self.url}: none of the {len(clips)} files that {source} names is there, "
-                f"{clips[0].columns['file']} for one; expected {self.expected}"
+                f"{self.url}: none of the {count} files that {source} names is there, "
+                f"{first} for one; expected {self.expected}"
             )
-        return clips
 
 
 def is_media(path: str) -> bool:

@@ -8,7 +8,7 @@ Columns: `fold`, `fsID`, `classID`, `salience` (1: in front, 2: behind). Clips t
 one Freesound recording (`fsID`) are one group.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
@@ -52,10 +52,10 @@ class UrbanSound8kReader:
     def source(self) -> str:
         return self.settings.root
 
-    def read(self, resolve: Resolve) -> Sequence[Clip]:
+    def read(self, resolve: Resolve) -> Iterator[Clip]:
         """One clip per line of the list; raises `InputError` where there is no list or no file."""
         tree = Tree.at(resolve(self.settings.root), "audio/fold*/*.wav and " + LIST)
-        clips = [
+        clips = (
             tree.clip(
                 f"audio/fold{line.text('fold')}/{line.text('slice_file_name')}",
                 [line.text("class")],
@@ -65,5 +65,5 @@ class UrbanSound8kReader:
                 group=f"freesound/{line.text('fsID')}",
             )
             for line in tree.lines(LIST, ("slice_file_name", "class", *_PUBLISHED))
-        ]
+        )
         return tree.some(clips, LIST)

@@ -14,8 +14,7 @@ from audioflow.storage import Folder
 
 
 def read(name: str, **options: Any) -> Sequence[Clip]:
-    clips: Sequence[Clip] = READERS.build(name, options).read(Folder)
-    return clips
+    return list(READERS.build(name, options).read(Folder))
 
 
 def by_id(clips: Sequence[Clip]) -> dict[str, Clip]:

@@ -123,7 +123,7 @@ def test_a_wrong_line_of_a_label_track_is_told(copy: Path) -> None:
         "print([(clip.clip_id, clip.labels, clip.columns['site']) for clip in clips])\n"
         "put('field', 'lake/noon.txt', '0\\t1\\trobin\\nlate\\t2\\twren\\n')\n"
         "try:\n"
-        "    READERS.build('tracks', options).read(Folder)\n"
+        "    list(READERS.build('tracks', options).read(Folder))\n"
         "except InputError as error:\n"
         "    print(error)\n"
     )

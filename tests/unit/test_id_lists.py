@@ -9,7 +9,7 @@ import pytest
 
 from audioflow.downloads import LocalFile
 from audioflow.errors import InputError
-from audioflow.id_lists import class_numbers, read_classes, read_ids, read_labels
+from audioflow.id_lists import class_numbers, each_label, read_classes, read_ids
 from audioflow.npy_arrays import numbers, texts
 
 
@@ -66,6 +66,21 @@ def test_a_list_that_is_none_is_refused(tmp_path: Path, name: str, content: Any,
         read_ids(made(tmp_path, name, content))
 
 
+@pytest.mark.parametrize(
+    "end", ["\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\n \t\n"]
+)
+def test_lines_of_a_text_end_as_in_one_string(tmp_path: Path, end: str) -> None:
+    # Long enough for the ends of parts that are read at a time to fall into an end of a line.
+    names = [f"{'x' * (number % 61)}{number}" for number in range(3000)]
+    text = end.join(names) + end
+    file = made(tmp_path, "ids.txt", text.encode())
+    if end.isspace() and len(end) > 2:
+        with pytest.raises(InputError, match="id 2 of 5999 is empty"):
+            read_ids(file)
+    else:
+        assert read_ids(file) == names
+
+
 NAMES = ["abseiling", "air drumming", "zumba"]
 
 
@@ -117,9 +132,9 @@ def test_classes_that_leave_a_gap_are_refused(tmp_path: Path, content: str, why:
 )
 def test_labels_stand_last_whatever_stands_between(tmp_path: Path, name: str, content: str) -> None:
     expected = [("D:\\a b\\v_1.mp4", "17"), ("v_2.mp4", "4")]
-    assert read_labels(made(tmp_path, name, content)) == expected
+    assert list(each_label(made(tmp_path, name, content))) == expected
     with pytest.raises(InputError, match=r"l.csv: 'x' has no label beside it"):
-        read_labels(made(tmp_path, "l.csv", "x\n"))
+        list(each_label(made(tmp_path, "l.csv", "x\n")))
 
 
 class Harmful:

@@ -21,7 +21,7 @@ from audioflow.storage import Folder, local_copy, local_path
 
 
 def read(reader: str, **options: Any) -> Sequence[Clip]:
-    return READERS.build(reader, options).read(Folder)
+    return list(READERS.build(reader, options).read(Folder))
 
 
 def put(root: str | Path, *names: str) -> str:

@@ -45,7 +45,7 @@ def test_a_data_set_in_a_bucket_is_read_as_on_disk(
     stored = partial(Folder, options=options)
     local = read(name, **trees.TREES[name](str(tmp_path)))
     monkeypatch.setattr(trees, "Folder", stored)
-    clips = READERS.build(name, trees.TREES[name](root)).read(stored)
+    clips = list(READERS.build(name, trees.TREES[name](root)).read(stored))
     assert sorted(map(told, clips)) == sorted(map(told, local))
     assert all(clip.version for clip in clips)
     assert all(clip.uri.startswith("s3://published/") for clip in clips)

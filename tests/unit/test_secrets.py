@@ -299,7 +299,7 @@ def test_a_list_with_a_password_in_a_url_is_refused(tmp_path: Path) -> None:
         match=r"line 3: file is 'ftp://\*\*\*@host/b\.wav', a url with "
         r"a password; give that in the recipe's storage_options",
     ) as caught:
-        READERS.build("csv", options).read(Folder)  # fmt: skip
+        list(READERS.build("csv", options).read(Folder))  # fmt: skip
     assert hidden(str(caught.value))
 
 
