@@ -12,6 +12,7 @@ import pyarrow as pa
 from audioflow.schemas import FAILURES_SCHEMA
 
 SCHEMA_VERSION = 1
+FINGERPRINT_DIGITS = 32
 
 _PACKAGES = "audioflow av decord numpy pyarrow ray scikit-learn soxr torch torchaudio".split()
 
@@ -19,7 +20,7 @@ _PACKAGES = "audioflow av decord numpy pyarrow ray scikit-learn soxr torch torch
 def fingerprint(*parts: Any) -> str:
     """A hash (32 hex digits) of JSON-like values, whatever the order of the keys of mappings."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Failure:
     node: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What was committed with one shard.
 
@@ -82,6 +83,17 @@ class Header:
     stats: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> bytes:
+        """As it is written: a shard a line, each made by itself, since there may be millions."""
+        whole = {item.name: getattr(self, item.name) for item in fields(self)}
+        text = json.dumps(whole | {"shards": []}, indent=1, ensure_ascii=False)
+        before, after = text.encode().split(b'\n "shards": []')
+        names = [item.name for item in fields(Receipt)]
+        rows = ({name: getattr(one, name) for name in names} for one in self.shards)
+        lines = (json.dumps(row, ensure_ascii=False).encode() for row in rows)
+        shards = b"\n  " + b",\n  ".join(lines) + b"\n " if self.shards else b""
+        return b"".join((before, b'\n "shards": [', shards, b"]", after))
 
     @property
     def media_s(self) -> float:

@@ -5,48 +5,69 @@ may have: the parts are the shards. A new, changed or deleted recording touches 
 it lies in; all other shards stay what they are, and keep their files.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from audioflow.hashes import HASH_BITS, clip_hash
+from audioflow.hashes import HASH_BITS, clip_hash, clip_hashes
+from audioflow.pieces import as_before, in_one_piece
 from audioflow.tables import fingerprint
 
 BYTES_PER_SHARD = 64 * 2**20
 """Media in a shard, unless one recording is larger: else a shard of long recordings would keep one
 worker busy for an hour, and the others would wait."""
 
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 16_384
 """As Python's objects rows take ten times the memory."""
 _KEYED = ("clip_id", "start_s", "duration_s", "size_bytes", "version")
+_ONLY_PLANNED = ("size_bytes", "version")
+"""What nobody asks shards for: it would stay in memory for as long as they do."""
+_HEX = 16
 _RETRIED = "-r"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Shard:
-    """A fixed list of clips.
+    """A fixed list of N clips.
 
-    part: the bits that the hashes of its recordings begin with. clip_keys: for every clip a hash of
-    its id and its media. indices: its rows in the manifest.
+    part: the bits that the hashes of its recordings begin with. keys: uint64 (N,), for every clip a
+    hash of its id and its media. indices: (N,) its rows in the manifest. in_folds: whether a clip
+    is another one in another fold.
     """
 
     part: str
-    clip_keys: tuple[str, ...]
+    keys: NDArray[np.uint64]
     indices: NDArray[np.int64]
     manifest: pa.Table
+    in_folds: bool = False
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
+    def clip_keys(self) -> tuple[str, ...]:
+        """`keys` as text. Made when it is asked for: of all clips it would take 70 bytes each."""
+        digits = self.keys.astype(">u8").tobytes().hex()
+        found = (digits[start : start + _HEX] for start in range(0, len(digits), _HEX))
+        if not self.in_folds:
+            return tuple(found)
+        folds = self.rows["fold"].to_pylist()
+        pairs = zip(found, folds, strict=True)
+        return tuple(key if fold is None else f"{key}:{fold}" for key, fold in pairs)
+
+    @property
+    def key_numbers(self) -> NDArray[np.uint64]:
+        """(N,) `number_of` every clip key."""
+        return numbers_of(self.clip_keys) if self.in_folds else self.keys
+
+    @property
     def rows(self) -> pa.Table:
         """Its rows of the manifest."""
-        return self.manifest.take(pa.array(self.indices))
+        return as_before(self.manifest.take(pa.array(self.indices)))
 
     def name(self, settings_key: str) -> str:
         """The file name (without suffix) of this shard in a table made with these settings."""
@@ -86,27 +107,35 @@ def may_hold(name: str, clip_id: str) -> bool:
     return part == "all" or f"{clip_hash(clip_id):0{HASH_BITS}b}".startswith(part)
 
 
+def numbers_of(clip_keys: Iterable[str]) -> NDArray[np.uint64]:
+    """Clip keys as numbers, of which millions can be compared."""
+    numbers = (int(key, _HEX) if len(key) == _HEX else clip_hash(key) for key in clip_keys)
+    return np.fromiter(numbers, np.uint64)
+
+
 def plan_shards(
-    manifest: pa.Table, clips_per_shard: int, augmented: Sequence[bool] | None = None
+    manifest: pa.Table, clips_per_shard: int, augmented: NDArray[np.bool_] | None = None
 ) -> list[Shard]:
     """The manifest in shards of at most `clips_per_shard` clips and `BYTES_PER_SHARD`, unless one
     recording has more.
 
     Every shard holds a mix of classes; the clips of one recording stay together, so that it is
-    decoded once. `augmented` says of which clips there are variants.
+    decoded once. augmented: (N,) of which clips there are variants. What stays in memory are 16
+    bytes per clip, beside the manifest.
     """
     if not manifest.num_rows:
         return []
-    keys = _clip_keys(manifest, augmented)
+    manifest = in_one_piece(manifest)
     recordings = _recordings(manifest)
+    keys = _clip_keys(manifest, augmented)[recordings.rows]
     known = pc.fill_null(manifest["size_bytes"], 0).to_numpy()
     size_bytes = known[recordings.rows[recordings.offsets[:-1]]]
     bounds = [(np.diff(recordings.offsets), clips_per_shard), (size_bytes, BYTES_PER_SHARD)]
+    kept = manifest.drop_columns([name for name in _ONLY_PLANNED if name in manifest.column_names])
     shards = []
     for low, high, part in _parts(recordings.hashes, bounds):
-        indices = recordings.rows[recordings.offsets[low] : recordings.offsets[high]]
-        chosen = tuple(keys[index] for index in indices)
-        shards.append(Shard(part, chosen, indices, manifest))
+        mine = slice(recordings.offsets[low], recordings.offsets[high])
+        shards.append(Shard(part, keys[mine], recordings.rows[mine], kept))
     return shards
 
 
@@ -124,24 +153,23 @@ def gathered(shards: Sequence[Shard], most: int) -> Iterator[tuple[Shard, list[S
             halves = [[s for s in group if s.part[depth] == bit] for bit in "10"]
             todo += [(half, depth + 1) for half in halves if half]
             continue
-        keys = tuple(key for shard in group for key in shard.clip_keys)
+        keys = np.concatenate([shard.keys for shard in group])
         indices = np.concatenate([shard.indices for shard in group])
-        yield Shard(group[0].part[:depth], keys, indices, group[0].manifest), group
+        yield replace(group[0], part=group[0].part[:depth], keys=keys, indices=indices), group
 
 
-def _clip_keys(manifest: pa.Table, augmented: Sequence[bool] | None) -> list[str]:
-    flags = augmented if augmented is not None else [False] * manifest.num_rows
-    found: list[str] = []
+def _clip_keys(manifest: pa.Table, augmented: NDArray[np.bool_] | None) -> NDArray[np.uint64]:
+    """(N,) of every clip of the manifest."""
+    found = np.empty(manifest.num_rows, np.uint64)
+    flags = np.zeros(manifest.num_rows, np.bool_) if augmented is None else augmented
+    done = 0
     for batch in manifest.select(_KEYED).to_batches(max_chunksize=_ROWS_AT_ONCE):
+        mine = slice(done, done + batch.num_rows)
         columns = [column.to_pylist() for column in batch.columns]
-        mine = flags[len(found) : len(found) + batch.num_rows]
-        found += [_key(values) for values in zip(*columns, mine, strict=True)]
+        rows = zip(*columns, flags[mine].tolist(), strict=True)
+        found[mine] = np.fromiter(map(clip_hash, map(repr, rows)), np.uint64, batch.num_rows)
+        done += batch.num_rows
     return found
-
-
-def _key(values: tuple[object, ...]) -> str:
-    text = repr(values).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -158,17 +186,51 @@ class _Recordings:
 
 
 def _recordings(manifest: pa.Table) -> _Recordings:
-    chunks = manifest["uri"].dictionary_encode().chunks  # numbered as they come
-    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in chunks]).astype(np.int64)
-    _, first = np.unique(numbers, return_index=True)
-    ids = manifest["clip_id"].take(pa.array(first))
-    hashes = np.array([clip_hash(clip_id.as_py()) for clip_id in ids], np.uint64)
-    order = np.argsort(hashes, kind="stable")
+    rows, starts = _by_recording(manifest["uri"])
+    first = rows[starts]
+    hashes = np.empty(len(first), np.uint64)
+    ids = manifest["clip_id"]
+    for start in range(0, len(first), _ROWS_AT_ONCE):
+        block = slice(start, start + _ROWS_AT_ONCE)
+        hashes[block] = clip_hashes(ids.take(pa.array(first[block])).to_pylist())
+    order = np.lexsort((first, hashes))
+    counts = np.diff(starts, append=len(rows))
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
-    counts = np.bincount(numbers)[order]
-    rows = np.argsort(places[numbers], kind="stable")
-    return _Recordings(hashes[order], rows, np.concatenate([[0], np.cumsum(counts)]))
+    rows = rows[np.argsort(np.repeat(places, counts), kind="stable")]
+    return _Recordings(hashes[order], rows, np.concatenate([[0], np.cumsum(counts[order])]))
+
+
+def _by_recording(uris: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows (N,), those of one uri together and in their order, and where in them each uri
+    begins (R,)."""
+    codes = _hashed(uris)
+    rows = np.argsort(codes, kind="stable")
+    same = np.flatnonzero(codes[rows[1:]] == codes[rows[:-1]])
+    for start in range(0, len(same), _ROWS_AT_ONCE):
+        pairs = same[start : start + _ROWS_AT_ONCE]
+        one, other = (uris.take(pa.array(rows[pairs + step])) for step in (0, 1))
+        if not pc.all(pc.equal(one, other)).as_py():
+            break  # two uris with the same hash
+    else:
+        begins = np.ones(len(rows), np.bool_)
+        begins[same + 1] = False
+        return rows, np.flatnonzero(begins)
+    encoded = uris.combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    rows = np.argsort(codes, kind="stable")
+    return rows, np.searchsorted(codes[rows], np.arange(len(encoded.dictionary)))
+
+
+def _hashed(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """(N,) a hash of each text: to tell them apart takes a tenth of the memory of a dictionary."""
+    import polars as pl
+
+    found = np.empty(len(texts), np.uint64)
+    for start in range(0, len(texts), _ROWS_AT_ONCE):
+        block = pl.Series(texts.slice(start, _ROWS_AT_ONCE))
+        found[start : start + len(block)] = block.hash().to_numpy()
+    return found
 
 
 def _parts(

@@ -102,10 +102,11 @@ class Folder:
         """The bytes of many small files by name, read side by side; absent ones are left out."""
         wanted = list(dict.fromkeys(names))
         if is_local(self.url):
+            each = min(_BATCH, -(-len(wanted) // _READERS))
             with ThreadPoolExecutor(_READERS) as pool:
-                parts = list(pool.map(self._read_all, _batches(wanted)))
+                parts = list(pool.map(self._read_all, _batches(wanted, each)))
         else:
-            parts = [self._fetch_all(batch) for batch in _batches(wanted)]
+            parts = [self._fetch_all(batch) for batch in _batches(wanted, _BATCH)]
         return {name: data for part in parts for name, data in part.items()}
 
     def write(self, name: str, data: bytes) -> None:
@@ -147,8 +148,11 @@ class Folder:
             fs.invalidate_cache()
             with contextlib.suppress(FileNotFoundError):
                 fs.rm(path, recursive=True)
-            # A store may refuse single files of a bulk removal without calling it an error.
-            if not is_local(self.url) and (left := fs.find(path)):
+            # A store may refuse a removal in bulk, or single files of it, and call it no error.
+            left = [] if is_local(self.url) else fs.find(path)
+            for name in left:
+                fs.rm_file(name)
+            if left and (left := fs.find(path)):
                 raise OSError(errno.EIO, f"{len(left)} files are still there")
 
         self._access(self.url, "removed", StorageError, remove)
@@ -237,8 +241,8 @@ def _unless_absent(error: OSError, result: Result) -> Result:
     return result
 
 
-def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (names[start : start + _BATCH] for start in range(0, len(names), _BATCH))
+def _batches(names: Sequence[str], each: int) -> Iterator[Sequence[str]]:
+    return (names[start : start + each] for start in range(0, len(names), each or 1))
 
 
 def _local_names(path: str) -> list[str]:

@@ -53,6 +53,9 @@ HEADER = "_header.json"
 FAILURES = "failures"
 PARTS = "_parts"
 
+_RECEIPTS_AT_ONCE = 256
+"""With the keys of 4096 clips, one takes 200 kB."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -142,6 +145,11 @@ class Table:
         """The receipts of committed shards, by name; raises `TableError` where one is not there."""
         return {name: _parsed(where, text) for name, where, text in self._receipt_files(names)}
 
+    def keyed_receipts(self, names: Sequence[str]) -> Iterator[tuple[Receipt, dict[str, str]]]:
+        """Receipts, each with what its clips (by id) were made from, as far as it says so."""
+        for _, where, text in self._receipt_files(names):
+            yield _parsed(where, text), json.loads(text).get("clip_keys", {})
+
     def clip_keys(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """By shard, what its clips (by id) were made from; nothing for one that does not say."""
         return {
@@ -154,12 +162,14 @@ class Table:
         return {name: _stints(where, text) for name, where, text in self._receipt_files(names)}
 
     def _receipt_files(self, names: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-        found = self._receipts.read_many([f"{name}.json" for name in names])
-        for name in names:
-            where = self._receipts.file(f"{name}.json")
-            if f"{name}.json" not in found:
-                raise TableError(f"{where} is missing; run the table's job again")
-            yield name, where, found[f"{name}.json"]
+        for start in range(0, len(names), _RECEIPTS_AT_ONCE):
+            some = names[start : start + _RECEIPTS_AT_ONCE]
+            found = self._receipts.read_many([f"{name}.json" for name in some])
+            for name in some:
+                where = self._receipts.file(f"{name}.json")
+                if f"{name}.json" not in found:
+                    raise TableError(f"{where} is missing; run the table's job again")
+                yield name, where, found[f"{name}.json"]
 
     def commit(
         self, name: str, rows: pa.Table, failures: Sequence[Failure] = (), media_s: float = 0.0
@@ -168,15 +178,17 @@ class Table:
         return self.commit_content(name, Content(rows, failures, media_s))
 
     def commit_content(self, name: str, content: Content) -> Receipt:
-        """Write one shard: its failures, its rows, then its receipt. Twice changes nothing."""
+        """Write one shard: its failures, its rows, then its receipt. Twice changes nothing.
+
+        Failures of a try before that was broken off stay until `finish`: to remove what is hardly
+        ever there would be a request for every shard.
+        """
         rows, failures = content.rows, content.failures
         failures_sha256 = ""
         if failures:
             data = parquet_bytes(failures_table(failures))
             failures_sha256 = hashlib.sha256(data).hexdigest()
             self.failures_folder.write(f"{name}.parquet", data)
-        else:
-            self.failures_folder.remove(f"{name}.parquet")
         data = parquet_bytes(rows)
         self.folder.write(f"{name}.parquet", data)
         receipt = Receipt(
@@ -240,8 +252,9 @@ class Table:
 
     def finish(self, header: Header) -> Header:
         """Write the header, which makes the table complete."""
-        text = json.dumps(asdict(header), indent=1, ensure_ascii=False)
-        self.folder.write(HEADER, text.encode())
+        failing = {f"{receipt.name}.parquet" for receipt in header.shards if receipt.failures}
+        self.failures_folder.remove_many(set(self.failures_folder.names()) - failing)
+        self.folder.write(HEADER, header.to_json())
         return header
 
     def shards(self, columns: Sequence[str] | None = None) -> Iterator[tuple[str, pa.Table]]:

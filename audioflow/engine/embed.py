@@ -8,32 +8,35 @@ changed.
 
 from collections.abc import Sequence
 
-from audioflow.engine.embed_pipeline import AtWork, Pipeline
+from audioflow.engine.embed_crew import AtWork
+from audioflow.engine.embed_pipeline import pipeline_for
 from audioflow.engine.embed_plan import (
     TablePlan,
     augmented_clips,
-    counts,
     embed_shards,
     shards_of,
     table_plan,
-    works_for,
 )
 from audioflow.engine.embed_run import (
+    Items,
     Made,
     check_failures,
-    items_of,
     receipts_of,
     stats_of,
     stream,
 )
-from audioflow.engine.embed_work import Work
+from audioflow.engine.embed_todo import counts, works_for
 from audioflow.engine.imports import import_tables
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
+from audioflow.pieces import in_one_piece
 from audioflow.recipe import EmbedSection
 from audioflow.shards import Shard
 from audioflow.tables import Header, package_versions
 
 JOB = "embed"
+
+_COLUMNS = "clip_id uri start_s duration_s split size_bytes version".split()
+"""Of the manifest: what shards are planned by, and what is decoded."""
 
 
 def embed(run: Run) -> list[Header]:
@@ -47,8 +50,7 @@ def embed(run: Run) -> list[Header]:
     assert section is not None
     manifest = run.manifest()
     parent = manifest.complete_header()
-    clips = manifest.read()
-    shards = embed_shards(clips, section)
+    shards = embed_shards(in_one_piece(manifest.read(_COLUMNS)), section)
     headers = import_tables(run, parent, shards)  # first: they take seconds, or are wrong at once
     plans = []
     for name, choice in section.backbones.items():
@@ -76,19 +78,18 @@ def _make(
     run: Run, section: EmbedSection, shards: Sequence[Shard], plans: Sequence[TablePlan]
 ) -> list[Header]:
     watch = Watch()
-    works: dict[str, dict[str, Work]] = {}
+    works = {}
     for plan in plans:
         table = run.embeddings(plan.spec.table)
         old = table.header()
         plan.old_stats = old.stats if old else {}
         table.reopen()
         works[plan.spec.table] = works_for(table, plan, shards, retry_failed=run.retry_failed)
-    names = {plan.spec.table: plan.names for plan in plans}
-    augment = augmented_clips(shards[0].manifest, section) if shards else []
-    items = items_of(shards, names, works, augment)
+    augment = augmented_clips(shards[0].manifest, section)
+    items = Items(shards, works, augment)
     at_work = [AtWork(plan.spec, plan.choice) for plan in plans]
-    pipeline = Pipeline(section, at_work, run.session.ensure() if items else {}, run.storage)
-    made = stream(run, JOB, pipeline, items, {name: run.embeddings(name) for name in names})
+    pipeline = pipeline_for(run, JOB, at_work, len(items))
+    made = stream(run, JOB, pipeline, items, {name: run.embeddings(name) for name in works})
     return [_finish(run, plan, made, watch) for plan in plans]
 
 

@@ -1,14 +1,17 @@
 """A run of the pipeline from media to tables, told and watched over."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from audioflow.engine.embed_pipeline import Item, Pipeline
-from audioflow.engine.embed_plan import Planned, counts, is_systemic
 from audioflow.engine.embed_tally import Tally
+from audioflow.engine.embed_todo import Planned, Works, counts, is_systemic
 from audioflow.engine.embed_work import Work
 from audioflow.engine.nodes import watched_nodes
 from audioflow.engine.run import Run, Watch
@@ -27,33 +30,70 @@ class Made:
     where: Mapping[str, Any] = field(default_factory=dict)
 
 
-def items_of(
-    shards: Sequence[Shard],
-    names: Mapping[str, Sequence[str]],
-    works: Mapping[str, Mapping[str, Work]],
-    augment: Sequence[bool],
-    *,
-    scored: bool = False,
-) -> list[Item]:
-    """The shards in which any table lacks something.
+@dataclass(frozen=True)
+class Items(Sequence[Item]):
+    """The shards in which any table lacks something, each made when it is asked for.
 
-    names: of the shards in every table, as planned. works: what is to be done, by table and such a
-    name. augment: of which clips of the manifest there are variants.
+    numbers: ascending, of these shards. works: by table, what is to be done. augment: (N,) of which
+    clips of the manifest there are variants. scored: whether the tables are of scores.
     """
-    found = []
-    for number, shard in enumerate(shards):
-        mine = {
-            table: works[table][planned[number]]
-            for table, planned in names.items()
-            if planned[number] in works[table]
-        }
-        if mine:
-            found.append(Item(shard, mine, [augment[index] for index in shard.indices], scored))
-    return found
+
+    shards: Sequence[Shard]
+    works: Mapping[str, Works]
+    augment: NDArray[np.bool_]
+    scored: bool = False
+    numbers: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        numbers = [np.zeros(0, np.int64), *(works.numbers for works in self.works.values())]
+        object.__setattr__(self, "numbers", np.unique(np.concatenate(numbers)))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Item]: ...
+    def __getitem__(self, place: int | slice) -> Item | Sequence[Item]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        number = int(self.numbers[place])
+        shard = self.shards[number]
+        works = _WorksOfShard(self.works, number)
+        return Item(shard, works, self.augment[shard.indices].tolist(), self.scored)
+
+    @property
+    def clips(self) -> int:
+        """How many clips they have."""
+        return sum(len(self.shards[number]) for number in self.numbers)
+
+    @property
+    def total(self) -> int:
+        """How many clips the manifest has."""
+        return len(self.augment)
+
+
+class _WorksOfShard(Mapping[str, Work]):
+    """What is to be done for one shard, by table."""
+
+    def __init__(self, works: Mapping[str, Works], number: int) -> None:
+        self._works, self._number = works, number
+
+    def __getitem__(self, table: str) -> Work:
+        if self._number not in self._works[table]:
+            raise KeyError(table)
+        return self._works[table].of(self._number)
+
+    def __iter__(self) -> Iterator[str]:
+        return (table for table, works in self._works.items() if self._number in works)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def stream(
-    run: Run, job: str, pipeline: Pipeline, items: Sequence[Item], tables: Mapping[str, Table]
+    run: Run, job: str, pipeline: Pipeline, items: Items, tables: Mapping[str, Table]
 ) -> Made:
     """Run the pipeline over the items, telling of each that comes out.
 
@@ -63,8 +103,8 @@ def stream(
     fresh: dict[str, dict[str, Receipt]] = {name: {} for name in tables}
     if not items:
         return Made(fresh)
-    total = items[0].shard.manifest.num_rows
-    clips = total - sum(len(item.shard) for item in items)
+    total = items.total
+    clips = total - items.clips
     name, failures, media_s, left = ", ".join(tables), 0, 0.0, len(items)
     run.tell(job, "start", name, total=total, done=clips, shards=left)
     first = _FirstClips(tables, pipeline.section.give_up_after)
@@ -79,7 +119,7 @@ def stream(
             receipts = done.receipts
             tally.add(done.times)
             for table, receipt in receipts.items():
-                fresh[table][item.works[table].name] = receipt
+                fresh[table][base_name(receipt.name)] = receipt
                 failures += receipt.failures
             first.look(receipts)
             media_s += max((receipt.media_s for receipt in receipts.values()), default=0.0)
@@ -133,8 +173,7 @@ class _FirstClips:
 
 def receipts_of(plan: Planned, fresh: Mapping[str, Receipt]) -> list[Receipt]:
     """The receipts of all shards of a table, in the order of the plan."""
-    newest = plan.committed | {base_name(receipt.name): receipt for receipt in fresh.values()}
-    return [newest[name] for name in plan.names]
+    return [fresh.get(name) or plan.committed[name] for name in plan.names]
 
 
 def stats_of(

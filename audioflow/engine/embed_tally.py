@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from audioflow.backbones.tuning import has_fast_bfloat16
-from audioflow.engine.embed_pipeline import AtWork, Pipeline
+from audioflow.engine.embed_crew import AtWork
+from audioflow.engine.embed_pipeline import Pipeline
 from audioflow.planning.verdict import Backbone, RunFacts, Verdict, verdict
 from audioflow.timing import Times
 
@@ -21,12 +22,14 @@ class Tally:
         self._began = time.perf_counter()
         self._seconds: Counter[str] = Counter()
         self._recent: deque[tuple[float, Mapping[str, float]]] = deque()
+        self._lately: Counter[str] = Counter()
         self.start_s = 0.0
 
     def add(self, times: Times) -> None:
         """Add what a finished shard took."""
         seconds = times.seconds
         self._recent.append((time.perf_counter(), seconds))
+        self._lately.update(seconds)
         if not self._seconds:
             so_far = time.perf_counter() - self._began
             self.start_s = max(0.0, so_far - sum(seconds.values()))
@@ -36,16 +39,14 @@ class Tally:
         """By backbone, the share of the last minute that its workers were at it, and on what."""
         now, pipeline = time.perf_counter(), self._pipeline
         while self._recent and self._recent[0][0] < now - _RECENT_S:
-            self._recent.popleft()
-        spent: Counter[str] = Counter()
-        for _, seconds in self._recent:
-            spent.update(seconds)
+            self._lately.subtract(self._recent.popleft()[1])
         window_s = min(_RECENT_S, max(now - self._began - self.start_s, 1e-6))
         found = {}
         for one in pipeline.backbones:
             facts = _backbone(one, pipeline, self._items)
             workers = facts.actors or pipeline.workers(self._items)
-            share = min(1.0, spent[f"embed {facts.table}"] / (workers * window_s))
+            busy_s = max(0.0, self._lately[f"embed {facts.table}"])
+            share = min(1.0, busy_s / (workers * window_s))
             device = "gpu" if facts.on_gpu else "cpu"
             found[facts.table] = {"share": round(share, 3), "device": device, "workers": workers}
         return found
@@ -71,6 +72,6 @@ def _backbone(one: AtWork, pipeline: Pipeline, items: int) -> Backbone:
         one.spec.table,
         getattr(given, "precision", None),
         getattr(given, "hop_s", None),
-        on_gpu=one.choice.num_gpus > 0,
-        actors=0 if pipeline.own_workers else min(items, pipeline.actors(one.choice)),
+        on_gpu=one.spec.num_gpus > 0,
+        actors=0 if pipeline.own_workers else min(items, pipeline.actors(one)),
     )

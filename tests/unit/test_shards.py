@@ -3,12 +3,31 @@
 import random
 import re
 import time
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from audioflow.shards import base_name, gathered, made_with, plan_shards, retry_name, retry_number
+from audioflow import shards
+from audioflow.shards import (
+    base_name,
+    gathered,
+    made_with,
+    numbers_of,
+    plan_shards,
+    retry_name,
+    retry_number,
+)
 from audioflow.tables import MANIFEST_SCHEMA
+
+GOLDEN = [
+    "000-5e77139-f99935385c07",
+    "001-5e77139-9d3ddb018f46",
+    "01-5e77139-40c94ae1555f",
+    "1-5e77139-5353bc0b565e",
+]
+VARIED = "all-5e77139-f143bddc39c8"
 
 
 def manifest(recordings: int, clips_each: int = 1, **changes: object) -> pa.Table:
@@ -130,11 +149,44 @@ def test_a_new_or_deleted_recording_touches_only_the_shard_it_lies_in(change: st
 
 def test_a_clip_with_variants_is_made_anew() -> None:
     table = manifest(5)
-    flags = [True] + [False] * 4
+    flags = np.array([True] + [False] * 4)
     (plain,), (varied,) = plan_shards(table, 9), plan_shards(table, 9, flags)
     assert len(set(plain.clip_keys) & set(varied.clip_keys)) == 4
     assert plain.name("k").startswith("all-k-")
     assert plain.name("k") != varied.name("k")
+
+
+def test_names_are_those_that_tables_of_earlier_versions_have() -> None:
+    table = manifest(4, clips_each=2, size_bytes=None, version="it's")
+    found = names(table, 3)
+    assert found == GOLDEN
+    assert names(pa.concat_tables([table.slice(0, 3), table.slice(3)]), 3) == found, "in pieces"
+    (whole,) = plan_shards(table, 8, np.array([True, False] * 4))
+    assert whole.name("5e77139") == VARIED
+    folds = pa.array(["2", None] * 4)
+    place = table.column_names.index("fold")
+    folded = replace(whole, manifest=table.set_column(place, "fold", folds))
+    assert folded.clip_keys == whole.clip_keys
+    keys = replace(folded, in_folds=True).clip_keys
+    assert [":2" in key for key in keys] == [True, False] * 4
+    assert [key.partition(":")[0] for key in keys] == list(whole.clip_keys)
+
+
+def test_uris_with_the_same_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = manifest(60, clips_each=2).take(np.random.default_rng(0).permutation(120))
+    expected = names(table, 8)
+    monkeypatch.setattr(shards, "_hashed", lambda uris: np.zeros(len(uris), np.uint64))
+    assert names(table, 8) == expected
+
+
+def test_clip_keys_are_compared_as_numbers() -> None:
+    (shard,) = plan_shards(manifest(5), 9)
+    assert (numbers_of(shard.clip_keys) == shard.key_numbers).all()
+    folded = replace(shard, in_folds=True)
+    assert (numbers_of(folded.clip_keys) == folded.key_numbers).all()
+    odd = numbers_of(["0123456789abcdef", "0123456789abcdef:2", "0123456789abcdef:3"])
+    assert odd[0] == 0x0123456789ABCDEF
+    assert len(set(odd.tolist())) == 3
 
 
 def test_a_retried_shard_is_named_after_the_one_it_replaces() -> None:

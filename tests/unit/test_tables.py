@@ -123,10 +123,15 @@ def test_committing_twice_changes_nothing(table: Table) -> None:
     assert table.failures_folder.names() == ["00000-a.parquet"]
 
 
-def test_a_commit_without_failures_takes_back_those_of_an_earlier_one(table: Table) -> None:
+def test_failures_of_a_try_that_was_broken_off_are_gone_once_the_table_is_complete(
+    table: Table,
+) -> None:
     table.commit("00000-a", rows_of("a"), [LOST])
-    table.commit("00000-a", rows_of("a", "lost"))
-    assert table.failures_folder.names() == []
+    first = table.commit("00000-a", rows_of("a", "lost"))
+    second = table.commit("00001-b", rows_of("b"), [LOST])
+    table.finish(header_of(first, second))
+    assert table.failures_folder.names() == ["00001-b.parquet"]
+    assert table.read_failures().num_rows == 1
 
 
 def test_a_shard_may_hold_failures_only(table: Table) -> None:
