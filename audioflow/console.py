@@ -5,16 +5,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
+from rich.progress import Progress, TaskID
 
+from audioflow.console_results import results_table
+from audioflow.console_status import Status, bar
 from audioflow.console_tables import EpochTable, Line
 from audioflow.console_trials import TrialTable
+from audioflow.console_turns import Turns
 from audioflow.errors import AudioflowError, InputError
 from audioflow.events import Event
 from audioflow.redaction import masked, masked_command, masked_faults, masked_values
@@ -30,9 +32,11 @@ class Console:
         self._out = RichConsole(highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._status = _Status()
+        self._status = Status()
         self._current: Event | None = None
         self._table: EpochTable | TrialTable | None = None
+        self._turns = Turns()
+        self._late_s = 0.0
         self._made = self._told = time.monotonic()
         self._lock = threading.Lock()
         self._stream = _open(events)
@@ -57,9 +61,11 @@ class Console:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
-            event = self._record(event)
-            show = getattr(self, f"_{event.kind}")
-            show(event, event.data)
+            for told in self._turns.add(self._record(event)):
+                self._late_s = told.late_s
+                show = getattr(self, f"_{told.event.kind}")
+                show(told.event, told.event.data)
+            self._late_s = 0.0
 
     def _record(self, event: Event) -> Event:
         """Write an event to the event file, if there is one; gives it without secrets."""
@@ -79,7 +85,7 @@ class Console:
 
     def error(self, message: str) -> None:
         """Show why the run ended; on standard error."""
-        self._stop_bar()
+        self._stopbar()
         RichConsole(stderr=True, highlight=False, soft_wrap=True).print(
             f"[red bold]error:[/red bold] {escape(self._masked(masked_faults(message)))}"
         )
@@ -90,7 +96,7 @@ class Console:
             return
         folder = run.report().folder
         results = json.loads(folder.read("report.json"))
-        table = _results(results)
+        table = results_table(results)
         if table.row_count:
             self._out.print(table)
         self._out.print(f"report: {escape(self._masked(folder.file('index.html')))}")
@@ -98,7 +104,7 @@ class Console:
     def close(self) -> None:
         """End the progress bar, the status lines and the event file."""
         self._ended.set()
-        self._stop_bar()
+        self._stopbar()
         if self._stream:
             self._stream.close()
             self._stream = None
@@ -113,15 +119,15 @@ class Console:
 
     def _start(self, event: Event, data: dict[str, Any]) -> None:
         self._end_table()
-        self._stop_bar()
+        self._stopbar()
         self._current = event
-        self._status = _Status(event.job, data.get("total", 0), data.get("done", 0))
+        self._status = Status(event.job, data.get("total", 0), data.get("done", 0), self._late_s)
         self._table = _table_of(event)
         if not data.get("total"):
             return
         self._line(event, _announced(data, self._status.unit))
         if self._out.is_terminal and event.job != "train":
-            self._bar = _bar(self._out, self._status.unit)
+            self._bar = bar(self._out, self._status.unit)
             self._task = self._bar.add_task(
                 event.job, total=data["total"], completed=data.get("done", 0), text=""
             )
@@ -146,8 +152,12 @@ class Console:
         """Progress says enough of it."""
 
     def _retry(self, event: Event, data: dict[str, Any]) -> None:
-        why = f"its worker was lost: {data['reason']}"
-        self._line(event, f"shard {data['shard']} is done again ({data['tries']}): {why}")
+        if (workers := data.get("workers")) is not None:
+            what = f"training goes on with {workers} of its workers ({data['tries']})"
+        else:
+            kind = "trial" if "trial" in data else "shard"
+            what = f"{kind} {data[kind]} is done again ({data['tries']}): its worker was lost"
+        self._line(event, f"{what}: {data['reason']}")
 
     def _node(self, event: Event, data: dict[str, Any]) -> None:
         told = {"joined": "has joined", "lost": "was lost"}[data["what"]]
@@ -160,13 +170,13 @@ class Console:
         self._line(event, str(data["text"]))
 
     def _skip(self, event: Event, data: dict[str, Any]) -> None:
-        self._stop_bar()
+        self._stopbar()
         self._current = None
         self._line(event, f"nothing to do: complete and unchanged ({_counts(event, data)})")
 
     def _done(self, event: Event, data: dict[str, Any]) -> None:
         self._end_table()
-        self._stop_bar()
+        self._stopbar()
         self._current = None
         parts = [_counts(event, data)]
         if data.get("x_real_time"):
@@ -179,10 +189,15 @@ class Console:
             parts.append(f"{data['seconds']:.1f} s")
         self._line(event, "done: " + ", ".join(parts))
 
+    def _failed(self, event: Event, data: dict[str, Any]) -> None:
+        self._end_table()
+        self._current = None
+        self._line(event, f"failed, and the others go on: {data['error']}")
+
     def _line(self, event: Event, text: str) -> None:
         self._told = time.monotonic()
         name = "" if event.name == event.job else f" {event.name}"
-        clock = datetime.now(UTC).strftime("%H:%M:%S")
+        clock = (datetime.now(UTC) - timedelta(seconds=self._late_s)).strftime("%H:%M:%S")
         self._out.print(
             f"[dim]{clock}[/dim] [cyan]{event.job}[/cyan]{escape(name)}  {escape(text)}"
         )
@@ -197,7 +212,7 @@ class Console:
             self._rows(self._table.rest())
             self._table = None
 
-    def _stop_bar(self) -> None:
+    def _stopbar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -263,73 +278,7 @@ def _table_of(event: Event) -> EpochTable | TrialTable | None:
     return None
 
 
-def _bar(out: RichConsole, unit: str) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
-        TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(compact=True),
-        console=out,
-        transient=True,
-    )
-
-
 def _counts(event: Event, data: dict[str, Any]) -> str:
     unit = {"report": "system", "train": "head", "tune": "trial"}.get(event.job, "clip")
     failures = f", {plural(data['failures'], 'failure')}" if data.get("failures") else ""
     return plural(data["rows"], unit) + failures
-
-
-def _results(results: dict[str, Any]) -> RichTable:
-    title = f"{results['eval_split']} split, with 95 % intervals"
-    table = RichTable(title=title, title_justify="left")
-    table.add_column("system")
-    table.add_column("clips", justify="right")
-    for name in ("accuracy", "macro F1", "ROC-AUC", "mAP"):
-        table.add_column(name, justify="right")
-    for system in results["systems"]:
-        metrics = system["metrics"]
-        cells = [_cell(metrics.get(key)) for key in ("accuracy", "macro_f1", "roc_auc", "map")]
-        table.add_row(escape(system["name"]), str(system["num_clips"]), *cells)
-    return table
-
-
-def _cell(estimate: dict[str, Any] | None) -> str:
-    if not estimate or estimate.get("value") is None:
-        return "-"
-    if estimate.get("low") is None:
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} ({estimate['low']:.2f}-{estimate['high']:.2f})"
-
-
-class _Status:
-    """How far and how fast a job goes, from its own events."""
-
-    def __init__(self, job: str = "", total: int = 0, done: int = 0) -> None:
-        self.total = total
-        self.unit = {"train": "epochs", "tune": "trials"}.get(job, "clips")
-        self.data: dict[str, Any] = {"done": done}
-        self._before = done
-        self._started = time.monotonic()
-
-    @property
-    def _seconds(self) -> float:
-        return max(time.monotonic() - self._started, 1e-6)
-
-    def rates(self) -> str:
-        """Clips (epochs, trials) per second, times real time, failures."""
-        text = f"{(self.data['done'] - self._before) / self._seconds:.1f} {self.unit}/s"
-        if self.data.get("media_s"):
-            text += f"  {self.data['media_s'] / self._seconds:.0f}x real time"
-        return text + (f"  {self.data['failures']} failures" if self.data.get("failures") else "")
-
-    def text(self) -> str:
-        """One status line."""
-        if not self.total:
-            return f"{self._seconds:.0f} s"
-        done = self.data["done"]
-        if done == self._before:
-            return f"{done}/{self.total} {self.unit}  starting, {self._seconds:.0f} s"
-        left = (self.total - done) * self._seconds / (done - self._before)
-        return f"{done}/{self.total} {self.unit}  {self.rates()}  {left:.0f} s left"

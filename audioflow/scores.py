@@ -30,9 +30,13 @@ def is_scored(manifest: pa.Table, splits: Sequence[str]) -> pa.ChunkedArray:
 
 def clips_to_score(manifest: pa.Table, splits: Sequence[str]) -> pa.Table:
     """The rows of a manifest that are scored, with the split as which they are."""
-    rows = manifest.filter(is_scored(manifest, splits))
-    folded = pc.equal(rows["split"], CROSS_VALIDATED)
-    told = pc.if_else(folded, split_of_folds(manifest), rows["split"])
+    return as_scored(manifest.filter(is_scored(manifest, splits)), split_of_folds(manifest))
+
+
+def as_scored(rows: pa.Table, folded: str) -> pa.Table:
+    """Rows of a manifest with the split as which they are scored; `folded` is `split_of_folds`."""
+    in_folds = pc.equal(rows["split"], CROSS_VALIDATED)
+    told = pc.if_else(in_folds, folded, rows["split"])
     return rows.set_column(rows.column_names.index("split"), "split", told)
 
 
@@ -55,7 +59,7 @@ def score_rows(
     clips: ScoredClips,
     scores_NC: NDArray[np.float32],
     classes: Sequence[str],
-    available: Sequence[Sequence[str]] | None = None,
+    available: Sequence[Sequence[str]] | pa.Array | None = None,
     more: Mapping[str, pa.Array] | None = None,
 ) -> pa.Table:
     """Rows of a score table; the first class wins a tie.
@@ -65,14 +69,14 @@ def score_rows(
     best = scores_NC.argmax(axis=1) if len(scores_NC) else np.zeros(0, np.int64)
     columns = {
         "clip_id": pa.array(clips.clip_ids, pa.string()),
-        "labels": pa.array([list(labels) for labels in clips.labels], pa.list_(pa.string())),
+        "labels": pa.array(clips.labels, pa.list_(pa.string())),
         "split": pa.array(clips.splits, pa.string()),
         "scores": vectors_column(scores_NC),
-        "predicted": pa.array([classes[index] for index in best], pa.string()),
+        "predicted": pa.array(classes, pa.string()).take(pa.array(best)),
         "score": pa.array(scores_NC[np.arange(len(best)), best], pa.float32()),
     }
     if available is not None:
-        columns["available"] = pa.array([list(names) for names in available], pa.list_(pa.string()))
+        columns["available"] = pa.array(available, pa.list_(pa.string()))
     columns |= more or {}
     schema = scores_schema(len(classes), fused=available is not None, more=more or ())
     return pa.Table.from_pydict(columns, schema=schema)

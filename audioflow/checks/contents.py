@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from audioflow.checks.leaks import Leak, leak_of, straddling
 from audioflow.checks.sides import Sides
-from audioflow.stores import is_local
 
 MOST_FILES = 5_000
 MOST_BYTES = 2 * 1024**3
@@ -41,35 +41,58 @@ def content_leaks(manifest: pa.Table, sides: Sides, read: ReadBytes) -> Contents
     are told apart by their middle, then by a hash of the whole; sizes that few files share come
     first, and no more than `MOST_FILES` files and about `MOST_BYTES` bytes are read.
     """
-    keys: dict[str, str] = {}
+    uris, size = manifest["uri"], manifest["size_bytes"]
+    sized = pc.fill_null(pc.greater(size, 0), False)
+    local = pc.and_(sized, _local(uris))
+    named = pc.if_else(sized, pc.cast(size, pa.string()), None)
     sizes: dict[str, int] = {}
-    uris = manifest["uri"].to_pylist()
-    versions = manifest["version"].to_pylist()
-    for uri, size, version in zip(uris, manifest["size_bytes"].to_pylist(), versions, strict=True):
-        if is_local(uri) and size:
-            sizes[uri] = size
-        elif size and version:
-            keys[uri] = f"{size} bytes, ETag {version}"
-    chosen, beyond = _within_bounds(_of_one_size(uris, sizes, sides), sizes)
+    chosen, beyond = _within_bounds(
+        _of_one_size(uris, pc.if_else(local, named, None), sides, sizes), sizes
+    )
     found = _hashes(chosen, sizes, read)
     unreadable = sum(one is None for one in found.values())
-    keys |= {uri: key for uri, key in found.items() if key}
-    own = [keys.get(uri) for uri in uris]
+    # Nothing where there is no size or no version, or an empty one.
+    version = pc.if_else(pc.equal(manifest["version"], ""), None, manifest["version"])
+    stored = pc.binary_join_element_wise(named, version, " bytes, ETag ")
+    own = _with_hashes(pc.if_else(local, None, stored), uris, found)
     leaks = [
         leak_of("content", rows, sides, key)
         for key, rows in straddling(own, sides)
-        if len({uris[row] for row in rows}) > 1
+        if len(uris.take(pa.array(rows)).unique()) > 1
     ]
     return Contents(tuple(leaks), len(chosen), beyond, unreadable)
 
 
+def _local(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which are paths, as `stores.is_local` says."""
+    return pc.or_(pc.starts_with(uris, "file://"), pc.invert(pc.match_substring(uris, "://")))
+
+
+def _with_hashes(
+    keys: pa.ChunkedArray, uris: pa.ChunkedArray, found: Mapping[str, str | None]
+) -> pa.ChunkedArray:
+    """The keys, and for the files whose content was looked at what was found."""
+    known = {uri: key for uri, key in found.items() if key}
+    if not known:
+        return keys
+    places = pc.index_in(uris, pa.array([*known], uris.type))
+    return pc.coalesce(pa.array([*known.values()], keys.type).take(places), keys)
+
+
 def _of_one_size(
-    uris: Sequence[str], sizes: Mapping[str, int], sides: Sides
+    uris: pa.ChunkedArray, named: pa.ChunkedArray, sides: Sides, sizes: dict[str, int]
 ) -> Iterator[list[str]]:
-    """Files of one size that are on several sides, the fewest first."""
-    keys = [str(sizes[uri]) if uri in sizes else None for uri in uris]
-    found = [list(dict.fromkeys(uris[row] for row in rows)) for _, rows in straddling(keys, sides)]
-    yield from sorted((files for files in found if len(files) > 1), key=len)
+    """Files of one size that are on several sides, the fewest first; their sizes go to `sizes`.
+
+    named: the size of every local file, as a text.
+    """
+    found = []
+    for size, rows in straddling(named, sides):
+        files = uris.take(pa.array(rows)).unique().to_pylist()
+        if len(files) > 1:
+            sizes |= dict.fromkeys(files, int(size))
+            found.append(files)
+    yield from sorted(found, key=len)
 
 
 def _within_bounds(

@@ -31,7 +31,10 @@ class Duplicates:
 
 
 def duplicate_leaks(
-    source: Source, sides: Sides, groups: NDArray[np.str_], most_pairs: int = MOST_PAIRS
+    source: Source,
+    sides: Sides,
+    groups: NDArray[np.str_] | NDArray[np.int64],
+    most_pairs: int = MOST_PAIRS,
 ) -> Duplicates:
     """The clips of `source` that have a near-duplicate on another side, each with its nearest.
 

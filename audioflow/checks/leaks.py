@@ -3,7 +3,6 @@
 Shapes: N clips of the manifest.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from audioflow.checks.sides import Sides
+from audioflow.ids import IdIndex
+from audioflow.texts import as_arrow
 
 Kind = Literal["overlap", "recording", "content", "group", "duplicate"]
 
@@ -48,21 +49,32 @@ def manifest_leaks(manifest: pa.Table, sides: Sides) -> list[Leak]:
         return []
     found = list(_recording_leaks(manifest, sides))
     told = {clip for leak in found for clip in leak.clips}
-    for group, rows in straddling(manifest["group"].to_pylist(), sides):
+    for group, rows in straddling(manifest["group"], sides):
         if not told.intersection(sides.clip_ids[row] for row in rows):
             found.append(leak_of("group", rows, sides, group))
     return sorted(found, key=lambda leak: list(IN_WORDS).index(leak.kind))
 
 
-def straddling(keys: Sequence[str | None], sides: Sides) -> Iterator[tuple[str, Sequence[int]]]:
-    """Every key whose clips are on several sides, with the places of its clips."""
-    places = defaultdict(list)
-    for row, key in enumerate(keys):
-        if key is not None:
-            places[key].append(row)
-    for key, rows in places.items():
-        if len(rows) > 1 and len(set(sides.side[rows].tolist())) > 1:
-            yield key, rows
+def straddling(
+    keys: Sequence[str | None] | pa.ChunkedArray, sides: Sides
+) -> Iterator[tuple[str, Sequence[int]]]:
+    """Every key whose clips are on several sides, with the places of its clips.
+
+    keys: (N,), None for a clip without one. Clips of one key are told by where it stood first.
+    """
+    column = as_arrow(keys)
+    keyed = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+    first = IdIndex(column.drop_null()).positions()
+    order = np.argsort(first, kind="stable")
+    begins = np.flatnonzero(np.diff(first[order], prepend=-1))
+    if not len(begins):
+        return
+    side = sides.side[keyed[order]]
+    several = np.minimum.reduceat(side, begins) != np.maximum.reduceat(side, begins)
+    ends = np.append(begins[1:], len(order))
+    for begin, end in zip(begins[several].tolist(), ends[several].tolist(), strict=True):
+        rows = keyed[order[begin:end]].tolist()
+        yield column[rows[0]].as_py(), rows
 
 
 def leak_of(
@@ -84,9 +96,9 @@ def leak_of(
 
 
 def _recording_leaks(manifest: pa.Table, sides: Sides) -> Iterator[Leak]:
-    starts, lengths = manifest["start_s"].to_pylist(), manifest["duration_s"].to_pylist()
-    for uri, rows in straddling(manifest["uri"].to_pylist(), sides):
-        spans = [_span(starts[row], lengths[row]) for row in rows]
+    starts, lengths = manifest["start_s"], manifest["duration_s"]
+    for uri, rows in straddling(manifest["uri"], sides):
+        spans = [_span(starts[row].as_py(), lengths[row].as_py()) for row in rows]
         overlapping = _overlapping(rows, spans, sides)
         if overlapping is None:
             yield leak_of("recording", rows, sides, uri)

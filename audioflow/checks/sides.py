@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from audioflow.division import CROSS_VALIDATED
+from audioflow.texts import Codes, Texts, as_arrow
 
 LEARNT = "train"
 
@@ -40,13 +42,14 @@ class Sides:
 
 def sides_of(manifest: pa.Table) -> Sides:
     """The sides of the clips of a manifest, in its order; "train" is the first."""
-    splits, folds = manifest["split"].to_pylist(), manifest["fold"].to_pylist()
-    places = [
-        f"fold {fold}" if split == CROSS_VALIDATED else split
-        for split, fold in zip(splits, folds, strict=True)
-    ]
-    own = [LEARNT if place in (LEARNT, "val") else place for place in places]
-    names = sorted(set(own), key=lambda name: (name != LEARNT, name))
+    folds = pc.binary_join_element_wise("fold ", pc.fill_null(manifest["fold"], "None"), "")
+    in_folds = pc.equal(manifest["split"], CROSS_VALIDATED)
+    places = Codes.of(pc.if_else(in_folds, folds, manifest["split"]))
+    names = sorted({*map(_side, places.names)}, key=lambda name: (name != LEARNT, name))
     index = {name: number for number, name in enumerate(names)}
-    side = np.array([index[name] for name in own], np.intp)
-    return Sides(manifest["clip_id"].to_pylist(), places, side, tuple(names))
+    side = places.each(lambda place: index[_side(place)], np.intp)
+    return Sides(Texts(as_arrow(manifest["clip_id"])), places, side, tuple(names))
+
+
+def _side(place: str) -> str:
+    return LEARNT if place in (LEARNT, "val") else place

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from audioflow.checks.labels import NONE, Doubts, doubts, doubts_of_several
+from audioflow.ids import IdIndex, id_column
+from audioflow.texts import as_arrow, taken
 
 
 @dataclass(frozen=True)
@@ -59,27 +62,38 @@ def suspects(systems: Sequence[Heard]) -> Suspects:
     """The labels that systems doubt: by the share of systems that do, then by the margin."""
     found: dict[tuple[str, str | None, str | None], list[tuple[str, str | None, float]]]
     found = defaultdict(list)
-    judged: dict[str, int] = defaultdict(int)
     shares = []
     for one in systems:
         own = _doubts(one)
         shares += [own.share] if not np.isnan(own.share) else []
-        for clip_id in one.clip_ids:
-            judged[clip_id] += 1
-        for row, given, better, margin in zip(
-            own.row.tolist(), own.given.tolist(), own.better.tolist(), own.margin, strict=True
+        ids = taken(one.clip_ids, own.row)
+        for clip_id, given, better, margin in zip(
+            ids, own.given.tolist(), own.better.tolist(), own.margin, strict=True
         ):
             label = None if given == NONE else one.classes[given]
             wanted = None if better == NONE else one.classes[better]
-            key = (one.clip_ids[row], label, wanted if label is None else None)
+            key = (clip_id, label, wanted if label is None else None)
             found[key].append((one.system, wanted, float(margin)))
+    judged, num_clips = _judged(systems, sorted({clip_id for clip_id, _, _ in found}))
     rows = [
         _suspect(clip_id, label, said, judged[clip_id])
         for (clip_id, label, _), said in found.items()
     ]
     rows.sort(key=lambda one: (-len(one.systems) / one.judged, -one.margin, one.clip_id))
     share = min(shares, default=float("nan"))
-    return Suspects(tuple(rows), share, len(judged))
+    return Suspects(tuple(rows), share, num_clips)
+
+
+def _judged(systems: Sequence[Heard], clip_ids: Sequence[str]) -> tuple[dict[str, int], int]:
+    """How many of the systems scored each of these clips, and how many clips any of them did."""
+    asked = id_column(clip_ids)
+    counts = np.zeros(len(clip_ids), np.int64)
+    columns = [as_arrow(one.clip_ids).cast(asked.type) for one in systems]
+    for column in columns:
+        counts += IdIndex(column).find(asked) >= 0
+    all_ids = IdIndex(pa.concat_arrays([id_column([]), *columns]))
+    firsts = int(np.count_nonzero(all_ids.positions() == np.arange(len(all_ids))))
+    return dict(zip(clip_ids, counts.tolist(), strict=True)), firsts
 
 
 def _doubts(one: Heard) -> Doubts:

@@ -3,7 +3,7 @@
 Shapes: N clips, D width of a layer, W of what is kept of it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioflow.checks.sides import Sides
+from audioflow.ids import IdIndex, id_column
 from audioflow.neighbours.measuring import Floats, Scaling, scaling_of, unit
 from audioflow.neighbours.streaming import Source
+from audioflow.texts import as_arrow
 
 WIDEST = 256
 """Wider vectors are compared by a random projection to so many columns, and measured in full only
@@ -31,9 +33,9 @@ class Compared:
     group: NDArray[np.intp]
 
     @cached_property
-    def rows(self) -> Mapping[str, int]:
+    def index(self) -> IdIndex:
         """Where in the manifest every clip is."""
-        return {clip_id: row for row, clip_id in enumerate(self.sides.clip_ids)}
+        return IdIndex(as_arrow(self.sides.clip_ids))
 
     @cached_property
     def scaling(self) -> Scaling:
@@ -43,7 +45,7 @@ class Compared:
     def __iter__(self) -> Iterator[tuple[NDArray[np.intp], Floats]]:
         """Places in the manifest and unit vectors (n, D), shard by shard."""
         for part in self.source:
-            rows = np.array([self.rows.get(clip_id, -1) for clip_id in part.clip_ids], np.intp)
+            rows = self.index.find(id_column(part.clip_ids))
             known = rows >= 0  # the manifest may be newer than the table
             if known.any():
                 yield rows[known], unit(self.scaling(part.vectors[known]))

@@ -8,6 +8,7 @@ what they need. The result does not show which of the two it was.
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,10 @@ from audioflow.tables import (
 )
 
 MEMORY_BYTES = 2**30
-"""Of float32 scores of all tables: more are not held in one process, unless a recipe says so."""
+"""Of rows of all tables: more are not held in one process, unless a recipe says so."""
+
+_BESIDE_BYTES = 100
+"""Of a row beside its float32 scores: id, labels, split, and its part."""
 
 _TIMES = 4
 """What a task takes in memory, in multiples of the scores that it reads."""
@@ -105,13 +109,13 @@ class _Fusing:
         left = cut.count - len(there)
         self.run.tell(JOB, "start", self.name, total=self.total, done=before, shards=left)
         each = (self.each or self._on_ray()) if self._streams else None
-        pulse = Pulse()
-        with pulse.at("read", self.name) as at:
-            source = self._source(each)
-            work, facts = self._work(source, each, at)
+        pulse, spent = Pulse(), Spent()
         todo = {part: name for name, part in parts.items() if name not in there}
-        spent = Spent()
-        receipts = older | self._committed(source.fused(work, todo, facts), older, spent)
+        with self._watched():
+            with pulse.at("read", self.name) as at:
+                source = self._source(each)
+                work, facts = self._work(source, each, at)
+            receipts = older | self._committed(source.fused(work, todo, facts), older, spent)
         where = self._where(spent, pulse, watch.seconds) if todo else {}
         refuse_lost_shards(self.table, list(parts), self.table.committed())
         rows = sum(receipt.rows for receipt in receipts.values())
@@ -140,7 +144,7 @@ class _Fusing:
         if self.section.engine != "auto":
             return self.section.engine == "stream"
         rows = sum(header.rows for header in self.headers.values())
-        return 4 * rows * len(self.order) > MEMORY_BYTES
+        return (4 * len(self.order) + _BESIDE_BYTES) * rows > MEMORY_BYTES
 
     def _on_ray(self) -> Each:
         from audioflow.engine.ray_tasks import OnRay  # it takes a while to import
@@ -151,6 +155,14 @@ class _Fusing:
         shards = [shard.rows for header in self.headers.values() for shard in header.shards]
         largest = max([BYTES_PER_GROUP, *(4 * rows * len(self.order) for rows in shards)])
         return OnRay(_TIMES * largest, _STALL_S)
+
+    def _watched(self) -> AbstractContextManager[Any]:
+        """While it lasts, nodes that come and go are told, where tasks of Ray do the work."""
+        if self.each is not None or not self._streams:
+            return nullcontext()
+        from audioflow.engine.nodes import watched_nodes  # brings Ray
+
+        return watched_nodes(self.run, JOB)
 
     def _source(self, each: Each | None) -> Source:
         if each is None:

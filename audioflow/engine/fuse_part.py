@@ -141,8 +141,16 @@ def join_pieces(
 
 def _rows(joined: Joined, scores_nC: NDArray[np.float32]) -> pa.Table:
     clips = ScoredClips(joined.clip_ids, joined.labels, joined.splits)
-    available = [_named(joined.systems, column_S) for column_S in joined.available.T]
-    return score_rows(clips, scores_nC, list(joined.classes), available)
+    return score_rows(clips, scores_nC, list(joined.classes), _available(joined))
+
+
+def _available(joined: Joined) -> pa.Array:
+    """The systems that scored each clip, in their order."""
+    clips, systems = np.nonzero(joined.available.T)
+    ends = np.cumsum(np.bincount(clips, minlength=len(joined.clip_ids)))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    names = pa.array(joined.systems, pa.string()).take(pa.array(systems))
+    return pa.ListArray.from_arrays(offsets, names)
 
 
 def _named(systems: Sequence[str], flags_S: NDArray[np.bool_]) -> list[str]:

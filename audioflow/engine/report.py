@@ -18,12 +18,16 @@ from audioflow.engine.report_tables import Tables, failed_clips, stage_rows
 from audioflow.engine.report_timeline import timeline_of
 from audioflow.engine.run import Run, Watch
 from audioflow.manifest import split_counts
+from audioflow.pieces import in_one_piece
 from audioflow.redaction import masked, masked_command, masked_recipe
 from audioflow.report import PictureSet, ReportData, build
 from audioflow.tables import Header, Table, fingerprint, package_versions
 
 JOB = "report"
 REVISION = 6
+_COLUMNS = (
+    "clip_id uri start_s duration_s labels split fold group size_bytes version source"
+).split()
 
 
 def make_report(run: Run) -> Header:
@@ -42,7 +46,7 @@ def make_report(run: Run) -> Header:
     if old := run.unchanged(JOB, JOB, target, key):
         return old
     run.tell(JOB, "start", JOB)
-    manifest = tables["manifest"][0].read()
+    manifest = in_one_piece(tables["manifest"][0].read(_COLUMNS))
     data = _data(run, tables, manifest, pictures)
     checks = checked(run, tables, manifest, data.systems)
     files = build(

@@ -8,6 +8,7 @@ from audioflow.checks import Heard, Suspect, Suspects
 from audioflow.engine.report_tables import shown_uri
 from audioflow.report import ClipRow, ClipTable, SystemScores
 from audioflow.report.formats import join_words, percent_sign, plural
+from audioflow.texts import Codes, some_of
 
 LABELS = "label_suspects.csv"
 COLUMNS = "clip_id uri split label more_likely margin systems doubted judged decision".split()
@@ -29,9 +30,9 @@ def heard_tested(systems: Sequence[SystemScores]) -> list[Heard]:
 
 def _of_system(system: SystemScores, splits: Sequence[str]) -> Heard | None:
     index = {name: place for place, name in enumerate(system.classes)}
-    held_out = np.array([split in splits for split in system.splits], np.bool_)
+    held_out = Codes.of(system.splits).each(lambda split: split in splits, np.bool_)
     if system.label_sets is None:
-        targets = np.array([index.get(label, -1) for label in system.labels], np.intp)
+        targets = Codes.of(system.labels).each(lambda label: index.get(label, -1), np.intp)
         keep = np.flatnonzero(held_out & (targets >= 0))
     else:
         targets = np.zeros((len(system.labels), len(index)), np.bool_)
@@ -42,7 +43,7 @@ def _of_system(system: SystemScores, splits: Sequence[str]) -> Heard | None:
         return None
     if len(keep) == len(targets):
         return Heard(system.name, system.clip_ids, system.classes, system.scores, targets)
-    ids = [system.clip_ids[row] for row in keep]
+    ids = some_of(system.clip_ids, keep)
     return Heard(system.name, ids, system.classes, system.scores[keep], targets[keep])
 
 

@@ -23,11 +23,13 @@ from audioflow.engine.report_labels import MOST_SHOWN, heard_tested
 from audioflow.engine.report_tables import Tables, shown_uri
 from audioflow.engine.run import Run
 from audioflow.errors import InputError
+from audioflow.ids import IdIndex
 from audioflow.neighbours.streaming import Source
 from audioflow.places import input_url
 from audioflow.report import ClipRow, ClipTable, SystemScores
 from audioflow.report.formats import count, join_words, percent_sign, plural
 from audioflow.storage import Folder
+from audioflow.texts import as_arrow
 
 LEAKS = "leaks.csv"
 COLUMNS = (
@@ -58,7 +60,8 @@ class Leaks:
             return cls(sides, known, contents, Duplicates(), None)
         table, header = tables[f"embeddings/{name}"]
         source = Source(table, next(iter(header.settings["layers"])))
-        found = duplicate_leaks(source, sides, np.array(manifest["group"].to_pylist()))
+        groups = IdIndex(as_arrow(manifest["group"])).positions()
+        found = duplicate_leaks(source, sides, groups)
         return cls(sides, known, contents, found, name)
 
     @property
@@ -172,7 +175,7 @@ def _cost(touched: frozenset[str], systems: Sequence[SystemScores]) -> Iterator[
     told = []
     for heard in heard_tested(systems):
         right = heard.scores.argmax(axis=1) == heard.targets
-        clean = np.array([clip_id not in touched for clip_id in heard.clip_ids])
+        clean = np.fromiter((clip_id not in touched for clip_id in heard.clip_ids), np.bool_)
         if clean.any() and not clean.all():
             shares = [percent_sign(float(some.mean())) for some in (right[clean], right)]
             told.append(f"{heard.system} {shares[0]} instead of {shares[1]}")

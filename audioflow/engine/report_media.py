@@ -26,7 +26,8 @@ MOST_PICTURES, MOST_PICTURE_BYTES = 24, 6_000_000
 def excerpts_of(run: Run, manifest: pa.Table, clip_ids: Sequence[str]) -> Excerpts:
     """The excerpts of these clips of the manifest, decoded as the job `embed` would."""
     columns = ["clip_id", "uri", "start_s", "duration_s", "size_bytes"]
-    mine = manifest.filter(pc.is_in(manifest["clip_id"], pa.array(clip_ids, pa.string())))
+    asked = pa.array(clip_ids, manifest["clip_id"].type)
+    mine = manifest.filter(pc.is_in(manifest["clip_id"], asked))
     places = {row["clip_id"]: ClipPlace(**row) for row in mine.select(columns).to_pylist()}
     wanted, child = _decoding(run)
     try:

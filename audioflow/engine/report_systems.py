@@ -5,73 +5,108 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from audioflow.calibration.system import SystemCalibration
 from audioflow.engine.report_tables import Tables, shown_uri
 from audioflow.engine.run import Run
-from audioflow.fusion import multi_label_of, summary_line
+from audioflow.errors import TableError
+from audioflow.fusion import summary_line
+from audioflow.ids import IdIndex
 from audioflow.report import EpochRecord, SystemScores, Training, ValClass
 from audioflow.scores import score_matrix
 from audioflow.systems.bundle import EPOCHS, HEAD
 from audioflow.tables import Header
+from audioflow.texts import Codes, Texts, as_arrow
+
+_READ = ("clip_id", "labels", "split", "scores")
+_AT_ONCE = 65_536
+"""Clips that are objects of Python at a time."""
 
 
 def systems_of(run: Run, tables: Tables, manifest: pa.Table) -> Iterator[SystemScores]:
     """Every system that has a complete score table, fused ones last."""
-    places = {
-        row["clip_id"]: (row["uri"], row["group"])
-        for row in manifest.select(["clip_id", "uri", "group"]).to_pylist()
-    }
+    index = IdIndex(as_arrow(manifest["clip_id"]))
+    uris, groups = as_arrow(manifest["uri"]), as_arrow(manifest["group"])
     compared = _compared(manifest)
     for path, (table, header) in tables.items():
         if not path.startswith("scores/"):
             continue
-        rows = table.read()
-        columns = set(rows.column_names)
-        ids = rows["clip_id"].to_pylist()
         fused = bool(header.settings.get("fused"))
-        available = rows["available"].to_pylist() if fused else None
-        labels = rows["labels"].to_pylist()
-        several = multi_label_of({header.name: header.settings.get("multi_label")}, labels)
+        more = [name for name in header.settings.get("columns", []) if name == "raw_scores"]
+        rows = table.read([*_READ, *(["available"] if fused else []), *more])
+        ids = as_arrow(rows["clip_id"])
+        places = _places(index, ids, path)
+        labels, label_sets = _labels(rows["labels"], header.settings.get("multi_label"))
         yield SystemScores(
             name=header.name,
             kind="fused" if fused else "system",
             summary_line=_summary(run, header, tables),
             classes=tuple(header.classes),
-            clip_ids=tuple(ids),
-            uris=tuple(shown_uri(places[clip_id][0]) for clip_id in ids),
-            groups=tuple(places[clip_id][1] for clip_id in ids),
-            splits=tuple(rows["split"].to_pylist()),
-            labels=tuple(map(", ".join, labels) if several else map(_only, labels)),
+            clip_ids=Texts(ids),
+            uris=Texts(uris, places, shown_uri),
+            groups=Texts(groups, places),
+            splits=Codes.of(rows["split"]),
+            labels=labels,
             scores=score_matrix(rows),
-            available=tuple(map(tuple, available)) if available is not None else None,
+            available=_sets(rows["available"]) if fused else None,
             parts=tuple(header.settings["systems"]) if fused else (),
             training=() if fused else tuple(_training(tables, header.name)),
             settings=header.settings,
             fusion=_fusion(header) if fused else {},
             calibration={} if fused else _calibration(tables, header.name),
-            raw_scores=score_matrix(rows, "raw_scores") if "raw_scores" in columns else None,
-            label_sets=tuple(map(tuple, labels)) if several else None,
-            columns={name: tuple(of[one] for one in ids) for name, of in compared.items()},
+            raw_scores=score_matrix(rows, "raw_scores") if more else None,
+            label_sets=label_sets,
+            columns={name: values.at(places) for name, values in compared.items()},
         )
 
 
-def _compared(manifest: pa.Table) -> dict[str, dict[str, str]]:
-    """The columns beside `group` that results are compared by, where clips differ in them: by clip
-    id, "" for none."""
-    ids = manifest["clip_id"].to_pylist()
-    found = {}
-    for name in ("source", "fold"):
-        values = [value or "" for value in manifest[name].to_pylist()]
-        if len(set(values)) > 1:
-            found[name] = dict(zip(ids, values, strict=True))
-    return found
+def _places(index: IdIndex, ids: pa.Array, path: str) -> NDArray[np.int64]:
+    """Where in the manifest each clip is, a shard's worth at a time."""
+    parts = [index.find(ids.slice(low, _AT_ONCE)) for low in range(0, len(ids), _AT_ONCE)]
+    places = np.concatenate([np.zeros(0, np.int64), *parts])
+    if (places < 0).any():
+        clip = ids[int(places.argmin())].as_py()
+        raise TableError(
+            f"{path} has the clip {clip!r}, which the manifest lacks; run its job again"
+        )
+    return places.astype(np.int32) if len(index) < 1 << 31 else places
 
 
-def _only(labels: list[str]) -> str:
-    """The label of a clip that has exactly one, "" of others: metrics leave those out."""
-    return labels[0] if len(labels) == 1 else ""
+def _compared(manifest: pa.Table) -> dict[str, Codes]:
+    """The columns beside `group` that results are compared by, where clips differ in them; "" for
+    none."""
+    columns = {name: Codes.of(pc.fill_null(manifest[name], "")) for name in ("source", "fold")}
+    return {name: values for name, values in columns.items() if len(values.names) > 1}
+
+
+def _labels(
+    column: pa.ChunkedArray, several: bool | None
+) -> tuple[Codes, tuple[tuple[str, ...], ...] | None]:
+    """The labels of each clip as a person reads them; and as such, where clips may have several.
+
+    several: what the table says of that; None where it does not, and any clip with two labels does.
+    Where each has one, those of a clip that has not are "": metrics leave it out.
+    """
+    if several is None:
+        several = bool(pc.any(pc.greater(pc.list_value_length(column), 1)).as_py())
+    sets = _sets(column)
+    told = {one: ", ".join(one) if several or len(one) == 1 else "" for one in dict.fromkeys(sets)}
+    return Codes.of([told[one] for one in sets]), sets if several else None
+
+
+def _sets(column: pa.ChunkedArray) -> tuple[tuple[str, ...], ...]:
+    """Lists of texts of which most are the same: one object for each that there is."""
+    kept: dict[tuple[str, ...], tuple[str, ...]] = {}
+    found: list[tuple[str, ...]] = []
+    for batch in column.chunks:
+        for low in range(0, len(batch), _AT_ONCE):
+            lists = map(tuple, batch.slice(low, _AT_ONCE).to_pylist())
+            found += [kept.setdefault(one, one) for one in lists]
+    return tuple(found)
 
 
 def _summary(run: Run, header: Header, tables: Tables) -> str:

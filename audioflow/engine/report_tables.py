@@ -64,10 +64,12 @@ def _failures(tables: Tables) -> Iterator[FailureRow]:
         if not header.failures or kind not in ("embeddings", "scores"):
             continue
         own = kind == "embeddings" or header.settings.get("source") == "media"
-        for row in table.read_failures().to_pylist():
-            if own or row["stage"] in ("score", "fuse"):
-                values = {name: row[name] for name in ("clip_id", "stage", "error", "reason")}
-                yield FailureRow(table=path, uri=shown_uri(row["uri"] or ""), **values)
+        for shard in header.shards:  # one by one: there may be as many as there are clips
+            rows = table.shard_failures(shard.name).to_pylist() if shard.failures else []
+            for row in rows:
+                if own or row["stage"] in ("score", "fuse"):
+                    values = {name: row[name] for name in ("clip_id", "stage", "error", "reason")}
+                    yield FailureRow(table=path, uri=shown_uri(row["uri"] or ""), **values)
 
 
 def shown_uri(uri: str) -> str:

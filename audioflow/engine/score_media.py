@@ -5,20 +5,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
 from audioflow.engine.embed_actor import BackboneSpec
-from audioflow.engine.embed_pipeline import AtWork, Pipeline
-from audioflow.engine.embed_plan import augmented_clips, counts, shards_of, works_for
+from audioflow.engine.embed_crew import AtWork
+from audioflow.engine.embed_pipeline import pipeline_for
+from audioflow.engine.embed_plan import augmented_clips, shards_of
 from audioflow.engine.embed_run import (
+    Items,
     Made,
     check_failures,
-    items_of,
     receipts_of,
     stats_of,
     stream,
 )
-from audioflow.engine.embed_work import Work
+from audioflow.engine.embed_todo import counts, works_for
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
 from audioflow.engine.score_clips import scored_rows
 from audioflow.engine.score_systems import System, Vectors
@@ -81,29 +83,22 @@ def score_media(
 
 @dataclass(frozen=True)
 class _Clips:
-    """The clips that are scored, in shards; augment: of which there are variants."""
+    """The N clips that are scored, in shards; augment: bool (N,), of which there are variants."""
 
-    rows: pa.Table
     shards: Sequence[Shard]
-    augment: Sequence[bool]
+    augment: NDArray[np.bool_]
 
     @classmethod
     def of(cls, run: Run, section: ScoreSection, embed: EmbedSection) -> "_Clips":
         rows = scored_rows(run)
-        augment = [False] * rows.scored.num_rows
+        augment = np.zeros(np.count_nonzero(rows.mask), np.bool_)
         if section.variants == "mean":
-            flags = augmented_clips(rows.manifest, embed)
-            augment = [flag for flag, scored in zip(flags, rows.mask, strict=True) if scored]
-        shards = plan_shards(rows.scored, embed.clips_per_shard, augment)
-        return cls(rows.scored, [_with_folds(shard) for shard in shards], augment)
-
-
-def _with_folds(shard: Shard) -> Shard:
-    """The shard, a clip being another one in another fold: another head scores it."""
-    folds = shard.rows["fold"].to_pylist()
-    pairs = zip(shard.clip_keys, folds, strict=True)
-    keys = [key if fold is None else f"{key}:{fold}" for key, fold in pairs]
-    return replace(shard, clip_keys=tuple(keys))
+            augment = augmented_clips(rows.manifest, embed)[rows.mask]
+        scored = rows.scored()
+        del rows  # many millions of them need not be in memory twice
+        shards = plan_shards(scored, embed.clips_per_shard, augment)
+        # In another fold a clip is another one: another head scores it.
+        return cls([replace(shard, in_folds=True) for shard in shards], augment)
 
 
 def _plan(
@@ -140,10 +135,8 @@ def _unchanged(run: Run, plan: ScorePlan) -> Header | None:
 def _make(
     run: Run, clips: _Clips, plans: Sequence[ScorePlan], specs: Mapping[str, BackboneSpec]
 ) -> list[Header]:
-    embed = run.recipe.embed
-    assert embed is not None
     watch = Watch()
-    works: dict[str, dict[str, Work]] = {}
+    works = {}
     for plan in plans:
         table = run.scores(plan.system.name)
         old = table.header()
@@ -152,12 +145,11 @@ def _make(
         works[plan.system.name] = works_for(
             table, plan, clips.shards, retry_failed=run.retry_failed
         )
-    names = {plan.system.name: plan.names for plan in plans}
-    items = items_of(clips.shards, names, works, clips.augment, scored=True)
+    items = Items(clips.shards, works, clips.augment, scored=True)
     at_work = list(_at_work(run, plans, specs))
-    pipeline = Pipeline(embed, at_work, run.session.ensure() if items else {}, run.storage)
-    made = stream(run, JOB, pipeline, items, {name: run.scores(name) for name in names})
-    return [_finish(run, plan, clips.rows.num_rows, made, watch) for plan in plans]
+    pipeline = pipeline_for(run, JOB, at_work, len(items))
+    made = stream(run, JOB, pipeline, items, {name: run.scores(name) for name in works})
+    return [_finish(run, plan, len(clips.augment), made, watch) for plan in plans]
 
 
 def _at_work(

@@ -10,15 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from audioflow.engine.embed_plan import embed_shards, shards_of
-from audioflow.engine.embed_pool import Pool
+from audioflow.engine.embed_pool import Pool, room_for
 from audioflow.engine.nodes import watched_nodes
 from audioflow.engine.run import Run, Watch, refuse_lost_shards
-from audioflow.engine.score_clips import scored_rows
+from audioflow.engine.score_clips import ScoredRows, scored_rows
 from audioflow.engine.score_systems import System
 from audioflow.engine.score_worker import ScoreItem, ScoreWorker
 from audioflow.engine.telling import Spent, tell_shard, tell_verdict
 from audioflow.errors import TableError
+from audioflow.pieces import as_before
 from audioflow.planning.verdict_jobs import scored
+from audioflow.scores import as_scored
 from audioflow.shards import Shard, gathered
 from audioflow.tables import Header, Receipt, fingerprint, package_versions
 
@@ -26,6 +28,12 @@ JOB = "score"
 
 CLIPS_PER_SHARD = 16_384
 """Most clips in a shard of scores: they take little time, a task and a file each take some."""
+
+_SENT = ("clip_id", "uri", "labels", "split", "fold")
+"""What a worker is told of clips."""
+
+WORKER_BYTES = 600 * 2**20
+"""What a worker takes: torch, heads, and the embeddings of a shard."""
 
 
 @dataclass
@@ -44,11 +52,11 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Group:
-    """Clips that make one shard of scores, of some shards of embeddings."""
+    """Clips that make one shard of scores, of some shards of embeddings; so many are `scored`."""
 
     shard: Shard
     parts: Sequence[Shard]
-    places: NDArray[np.int64]
+    scored: int
 
 
 def score_stored(run: Run, manifest: Header, systems: Sequence[System]) -> list[Header]:
@@ -66,7 +74,7 @@ def score_stored(run: Run, manifest: Header, systems: Sequence[System]) -> list[
             else:
                 todo.setdefault(table, []).append(system)
     if todo:
-        clips = _Clips.of(run)
+        clips = ScoredShards.of(run, scored_rows(run))
         for table, mine in todo.items():
             found |= {one.name: one for one in _Pass(run, manifest, table, clips).made(mine)}
     return [found[system.name] for system in systems]
@@ -86,29 +94,39 @@ def _key(run: Run, manifest: Header, system: System) -> tuple[str, dict[str, str
 
 
 @dataclass(frozen=True)
-class _Clips:
-    """The clips of the manifest, in the shards of every embeddings table.
+class ScoredShards:
+    """The N clips of the manifest, in the shards of every embeddings table.
 
-    scored: rows of the manifest that are scored, with the split as which they are. place: for every
-    row of the manifest its row in `scored`, -1 where it is not.
+    mask: bool (N,), which are scored, so many in `total`. folded: the split as which clips in folds
+    are. Rows of the manifest are only in memory once, with the shards.
     """
 
     shards: Sequence[Shard]
-    scored: pa.Table
-    place: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    folded: str
+    total: int
 
     @classmethod
-    def of(cls, run: Run) -> "_Clips":
+    def of(cls, run: Run, rows: ScoredRows) -> "ScoredShards":
         assert run.recipe.embed is not None
-        rows = scored_rows(run)
-        place = np.where(rows.mask, np.cumsum(rows.mask) - 1, -1)
-        return cls(embed_shards(rows.manifest, run.recipe.embed), rows.scored, place)
+        shards = embed_shards(rows.manifest, run.recipe.embed)
+        return cls(shards, rows.mask, rows.folded, int(np.count_nonzero(rows.mask)))
+
+    def scored(self, shard: Shard) -> int:
+        """How many clips of a shard are scored."""
+        return int(np.count_nonzero(self.mask[shard.indices]))
+
+    def rows(self, shard: Shard) -> pa.Table:
+        """The clips of a shard that are scored, with the split as which they are."""
+        places = shard.indices[self.mask[shard.indices]]
+        rows = shard.manifest.select(_SENT).take(pa.array(places))
+        return as_scored(as_before(rows), self.folded)
 
 
 class _Pass:
     """One pass over a table of embeddings, with all heads that read it."""
 
-    def __init__(self, run: Run, manifest: Header, table: str, clips: _Clips) -> None:
+    def __init__(self, run: Run, manifest: Header, table: str, clips: ScoredShards) -> None:
         section, embed = run.recipe.score, run.recipe.embed
         assert section is not None
         assert embed is not None
@@ -122,11 +140,12 @@ class _Pass:
         # Scores of patches take as much room as embeddings: shards stay as small as theirs.
         most = 1 if section.patches else CLIPS_PER_SHARD
         found = (
-            _Group(shard, parts, clips.place[shard.indices])
+            _Group(shard, parts, clips.scored(shard))
             for shard, parts in gathered(clips.shards, most)
         )
-        self._groups = [one for one in found if (one.places >= 0).any()]
+        self._groups = [one for one in found if one.scored]
         self._files = shards_of(self._header)
+        self._failing = {receipt.name for receipt in self._header.shards if receipt.failures}
 
     def made(self, systems: Sequence[System]) -> list[Header]:
         """Make the score tables of these systems."""
@@ -154,8 +173,8 @@ class _Pass:
 
     def _score(self, plans: Sequence[_Plan], todo: Sequence[int]) -> None:
         run, names = self._run, ", ".join(plan.system.name for plan in plans)
-        total = self._clips.scored.num_rows
-        done = total - sum(int((self._groups[number].places >= 0).sum()) for number in todo)
+        total = self._clips.total
+        done = total - sum(self._groups[number].scored for number in todo)
         run.tell(JOB, "start", names, total=total, done=done, shards=len(todo))
         failures, left = 0, len(todo)
 
@@ -175,7 +194,7 @@ class _Pass:
                     if receipt := receipts.get(plan.system.name):
                         plan.fresh[receipt.name] = receipt
                 failures += max(receipt.failures for receipt in receipts.values())
-                done += int((self._groups[todo[number]].places >= 0).sum())
+                done += self._groups[todo[number]].scored
                 progress = {"done": done, "total": total, "failures": failures}
                 run.tell(JOB, "progress", names, **progress, shards_left=left)
         found = scored(spent.facts(min(pool.workers, len(todo))))
@@ -186,28 +205,28 @@ class _Pass:
             plan.where = where
 
     def _pool(self, plans: Sequence[_Plan]) -> Pool:
-        cpus = self._run.session.ensure().get("CPU", 1.0)
         section = self._section
         targets = [
             plan.system.target(self._run.scores(plan.system.name), section) for plan in plans
         ]
-        workers = max(1, int(cpus))
-        arguments = self._table.folder, targets
-        return Pool(ScoreWorker, arguments, workers, min(1.0, cpus), self._stall_timeout_s)
+        names = ", ".join(target.name for target in targets)
+        room = room_for(self._run, JOB, names, WORKER_BYTES)
+        return Pool(ScoreWorker, (self._table.folder, targets), room, self._stall_timeout_s)
 
     def _item(self, plans: Sequence[_Plan], number: int) -> ScoreItem:
         group, vectors = self._groups[number], self._header.settings["vectors"]
-        clips = self._clips.scored.take(pa.array(group.places[group.places >= 0]))
+        clips = self._clips.rows(group.shard)
         sources = [self._files[one.name(vectors)] for one in group.parts]
         names = {
             plan.system.name: plan.names[number]
             for plan in plans
             if plan.names[number] not in plan.done
         }
-        return ScoreItem(clips.combine_chunks(), sources, names)
+        failing = [source for source in sources if source in self._failing]
+        return ScoreItem(clips.combine_chunks(), sources, failing, names)
 
     def _finish(self, plan: _Plan, watch: Watch) -> Header:
-        name, total = plan.system.name, self._clips.scored.num_rows
+        name, total = plan.system.name, self._clips.total
         table = self._run.scores(name)
         refuse_lost_shards(table, plan.names, table.committed())
         older = table.receipts([shard for shard in plan.names if shard not in plan.fresh])

@@ -24,11 +24,12 @@ _BYTES_AT_ONCE = 64 * 2**20
 
 @dataclass(frozen=True)
 class ScoreItem:
-    """Clips to be scored, as rows of the manifest; the shards that have their embeddings; and the
-    name of the shard that they become, by score table."""
+    """Clips to be scored, as rows of the manifest; the shards that have their embeddings, and those
+    of them with failures; and the name of the shard that they become, by score table."""
 
     clips: pa.Table
     sources: Sequence[str]
+    failing: Sequence[str]
     names: Mapping[str, str]
 
 
@@ -111,7 +112,7 @@ class ScoreWorker:
         """Clips without a score, with the reason they have no embedding."""
         known = {
             row["clip_id"]: row
-            for source in item.sources
+            for source in item.failing
             for row in self._embeddings.shard_failures(source).to_pylist()
         }
         reason = "it is neither in the embeddings nor in their failures"

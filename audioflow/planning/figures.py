@@ -153,8 +153,9 @@ class TableForecast:
 class Forecast:
     """What `embed` will take. Intervals of shares of failed clips hold 95 %, all others 90 %.
 
-    wall, wall_s, cost: for what is not committed yet. decode_x_real_time: of one core, fetching
-    included.
+    wall, wall_s, cost, reads, writes: for what is not committed yet. reads: of recordings. writes:
+    of files, two for every shard of a table; where they are in a bucket, each is a request.
+    decode_x_real_time: of one core, fetching included.
     """
 
     clips: int
@@ -165,6 +166,8 @@ class Forecast:
     media_s: Interval
     media_s_left: Interval
     fetch_bytes: Interval
+    reads: int
+    writes: int
     decode_x_real_time: float
     decode_core_s: float
     decode_core_s_left: float

@@ -31,6 +31,9 @@ from audioflow.planning.sample import Floats, Recordings, Sample
 STARTUP_S = 7.0
 """From the command to the first shard: Ray, and torch in every actor (benchmarks/README.md)."""
 
+WRITES = 2
+"""Files of a shard: its rows and its receipt; a third one where clips of it failed."""
+
 WORKER_BYTES = 200e6
 """A decode worker beside its child: Python, Arrow and Ray. An assumption, it is not probed."""
 
@@ -80,6 +83,8 @@ def forecast(known: Known) -> Forecast:
         media_s=media_s,
         media_s_left=known.total(measured.media_s, any_left),
         fetch_bytes=_fetch_bytes(known),
+        reads=int(np.count_nonzero(any_left)),
+        writes=sum(WRITES * (todo.shards - todo.shards_done) for todo in known.todo),
         decode_x_real_time=_rate(media_s.value, decode_s.value),
         decode_core_s=decode_s.value,
         decode_core_s_left=decode_left.value,

@@ -35,6 +35,7 @@ def forecast_lines(found: Forecast, url: str) -> Iterator[str]:
     yield from _time(found)
     yield from _memory(found)
     yield from _cost(found)
+    yield from _requests(found)
     for hint in hints(found):
         yield from _folded("[cyan]->[/cyan]", hint, 2)
 
@@ -191,6 +192,13 @@ def _cost(found: Forecast) -> Iterator[str]:
     machines = plural(found.cluster.machines, "machine")
     price = f"{machines} at {found.price.per_machine_h:g}{unit} per hour"
     yield _line("cost", escape(f"{between(found.cost, money)}{unit} for {price}"))
+
+
+def _requests(found: Forecast) -> Iterator[str]:
+    if found.done:
+        return
+    reads, writes = plural(found.reads, "recording"), plural(found.writes, "file")
+    yield _line("requests", f"{reads} to get and {writes} to put, where they are in a bucket")
 
 
 def hints(found: Forecast) -> Iterator[str]:

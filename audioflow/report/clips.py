@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audioflow.ids import IdIndex, id_column
 from audioflow.report.data import SystemScores
+from audioflow.texts import Codes, taken
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class EvalClips:
 def eval_clips(system: SystemScores, split: str) -> EvalClips:
     """The clips of a system that count on `split`."""
     code = {name: index for index, name in enumerate(system.classes)}
-    in_split = np.fromiter((name == split for name in system.splits), bool)
+    in_split = Codes.of(system.splits).each(lambda name: name == split, np.bool_)
     if system.label_sets is None:
-        targets = np.fromiter((code.get(label, -1) for label in system.labels), np.int64)
+        targets = Codes.of(system.labels).each(lambda label: code.get(label, -1), np.int64)
         rows = np.flatnonzero(in_split & (targets >= 0))
         truth_NC, unknown = None, 0
     else:
@@ -63,7 +65,9 @@ def eval_clips(system: SystemScores, split: str) -> EvalClips:
         rows = np.flatnonzero(in_split)
         truth_NC, unknown = _truth([system.label_sets[row] for row in rows], code)
     # A clip without a group stands for itself.
-    groups = np.array([system.groups[row] or system.clip_ids[row] for row in rows], object)
+    groups = np.array(taken(system.groups, rows), object)
+    alone = np.flatnonzero(groups == "")
+    groups[alone] = taken(system.clip_ids, rows[alone])
     whole = len(rows) == len(targets)
     return EvalClips(
         scores_NC=system.scores if whole else system.scores[rows],
@@ -93,8 +97,8 @@ def common_clips(
     a: SystemScores, a_clips: EvalClips, b: SystemScores, b_clips: EvalClips
 ) -> tuple[EvalClips, EvalClips] | None:
     """The clips that both systems have, in the order of the first; None where there is none."""
-    place = {b.clip_ids[row]: at for at, row in enumerate(b_clips.row_N.tolist())}
-    in_b = np.array([place.get(a.clip_ids[row], -1) for row in a_clips.row_N.tolist()], np.int64)
+    there = IdIndex(id_column(taken(b.clip_ids, b_clips.row_N)))
+    in_b = there.find(id_column(taken(a.clip_ids, a_clips.row_N)))
     in_a = np.flatnonzero(in_b >= 0)
     if not len(in_a):
         return None

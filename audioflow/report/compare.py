@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from audioflow.bootstrap import Clusters, estimate, planned_draws
 from audioflow.fusion import Block, Fusion
 from audioflow.fusion.results import ClassGain, Judged, class_gains, masked_loss, part_gain
+from audioflow.ids import IdIndex, id_column
 from audioflow.metrics import Estimate, McNemar, evaluate
 from audioflow.report.clips import EvalClips, common_clips
 from audioflow.report.data import SystemScores
+from audioflow.texts import as_arrow, taken
 
 
 @dataclass(frozen=True)
@@ -170,12 +172,11 @@ def missing_costs(
 
 def _block(fused: SystemScores, parts: Sequence[SystemScores], clips: EvalClips) -> Block:
     """The parts' scores of the clips; what is known of their quality is not in a report."""
-    ids = [fused.clip_ids[row] for row in clips.row_N.tolist()]
+    ids = id_column(taken(fused.clip_ids, clips.row_N))
     shape = (len(parts), len(ids), len(fused.classes))
     scores_SNC = np.full(shape, np.nan, np.float32)
     for index, part in enumerate(parts):
-        place = {clip_id: row for row, clip_id in enumerate(part.clip_ids)}
-        rows = np.array([place.get(clip_id, -1) for clip_id in ids], np.int64)
+        rows = IdIndex(as_arrow(part.clip_ids)).find(ids)
         found = part.scores[rows[rows >= 0]]
         scores_SNC[index, rows >= 0] = _in_order(found, part.classes, fused.classes)
     columns = fused.fusion.get("gate", {}).get("columns")

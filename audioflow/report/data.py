@@ -3,7 +3,7 @@
 N = clips of a score table, C = classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,8 @@ class SystemScores:
     `kind` is "system" or "fused". `summary_line` says in a line what it is, for instance
     "acoustic -> mean -> mlp" or "weighted: audio 0.62, video 0.38 (fitted on val)". Rows of
     `clip_ids`, `uris`, `groups`, `splits`, `labels` and `scores` belong together; a clip has one
-    label; `scores` is (N, C) float32 in [0, 1] in the order of `classes`. Where a clip may have
+    label; `scores` is (N, C) float32 in [0, 1] in the order of `classes`. Texts of each clip may be
+    columns of `audioflow.texts`: of millions of clips no list is made. Where a clip may have
     several labels or none, `label_sets` has them, and `labels` what a person reads. `columns` has
     further values per clip to compare by ("source" -> its data set); "" for none.
 
@@ -75,11 +76,11 @@ class SystemScores:
     kind: str
     summary_line: str
     classes: tuple[str, ...]
-    clip_ids: tuple[str, ...]
-    uris: tuple[str, ...]
-    groups: tuple[str, ...]
-    splits: tuple[str, ...]
-    labels: tuple[str, ...]
+    clip_ids: Sequence[str]
+    uris: Sequence[str]
+    groups: Sequence[str]
+    splits: Sequence[str]
+    labels: Sequence[str]
     scores: np.ndarray
     available: tuple[tuple[str, ...], ...] | None = None
     parts: tuple[str, ...] = ()
@@ -89,7 +90,7 @@ class SystemScores:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     raw_scores: np.ndarray | None = None
     label_sets: tuple[tuple[str, ...], ...] | None = None
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

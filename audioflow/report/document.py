@@ -11,8 +11,8 @@ import numpy as np
 from audioflow.report.data import ReportData, SystemScores
 from audioflow.report.excerpts import Excerpts
 from audioflow.report.figures import Figures, SystemFigures
+from audioflow.report.lanes import timeline_figures
 from audioflow.report.summary import summary
-from audioflow.report.timeline import timeline_figures
 
 SCHEMA_VERSION = 1
 

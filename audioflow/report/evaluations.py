@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from audioflow.metrics import Curves, Evaluation, GroupTable, all_curves, by_group, evaluate
 from audioflow.report.clips import EvalClips
 from audioflow.report.data import SystemScores
+from audioflow.texts import taken
 
 _DIGITS = 5
 
@@ -88,7 +89,8 @@ def group_tables(system: SystemScores, clips: EvalClips) -> tuple[GroupTable, ..
     """
     columns: dict[str, NDArray[Any]] = {"group": clips.group_N}
     for name, values in system.columns.items():
-        columns[name] = np.array([values[row] or "(none)" for row in clips.row_N.tolist()], object)
+        told = taken(values, clips.row_N)
+        columns[name] = np.array([one or "(none)" for one in told], object)
     return tuple(
         by_group(clips.scores_NC, clips.targets, values_N, column=name)
         for name, values_N in columns.items()

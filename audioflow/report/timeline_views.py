@@ -11,18 +11,15 @@ from markupsafe import Markup
 
 from audioflow.report.data import ReportData
 from audioflow.report.formats import count, duration, join_words, percent_sign, plural, rate
+from audioflow.report.lanes import Lane, binned, lanes_of, seconds_by_stage
 from audioflow.report.svg import colour
 from audioflow.report.timeline import (
     Floats,
-    Lane,
     TimeAxis,
     Timeline,
     axis_of,
-    binned,
     clip_rates,
     failure_counts,
-    lanes_of,
-    seconds_by_stage,
     united,
 )
 from audioflow.report.timeline_canvas import BINS, CHANGES, Canvas

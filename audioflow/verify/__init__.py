@@ -5,7 +5,8 @@
 
 Every file is read once: its bytes are compared with its receipt, its columns with the schema, its
 values with what they may be, and its clip ids are counted against the manifest. Shards are read by
-a few threads, and only so many are in memory at a time; what is kept are the ids of all clips.
+a few threads, and only so many are in memory at a time; what is kept are the ids of all clips of
+the manifest as Arrow holds them, and some 30 bytes a clip beside them (`audioflow.ids`, `clips`).
 """
 
 from collections import deque
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from audioflow.schemas import MANIFEST_SCHEMA, TRIALS_SCHEMA, embeddings_schema, scores_schema
 from audioflow.storage import Folder
 from audioflow.tables import FAILURES, HEADER, PARTS, RECEIPTS, Header
-from audioflow.verify.clips import ClipIndex, Ledger
+from audioflow.verify.clips import Clips, Ledger, Splits
 from audioflow.verify.faults import Findings, TableCheck, TableFault, Verification
 from audioflow.verify.headers import Headers, is_fused, made_by, parent_faults, read_header
 from audioflow.verify.heads import head_faults, report_faults
@@ -67,7 +68,7 @@ class _Run:
     headers: Headers
     findings: Findings
     progress: Progress
-    clips: ClipIndex | None = field(default=None, init=False)
+    clips: Clips | None = field(default=None, init=False)
 
     def check(self, table: str) -> TableCheck:
         """Look at one table."""
@@ -92,45 +93,44 @@ class _Run:
 
     def _check_shards(self, table: str, header: Header) -> TableCheck:
         is_manifest = kind_of(table) == "manifest"
-        clips = ClipIndex() if is_manifest or self.clips is None else self.clips
-        ledger = Ledger(clips, grows=is_manifest or self.clips is None)
+        known = None if is_manifest or self.clips is None else self.clips.index
+        ledger, splits = Ledger(known), Splits()
         self._check_listing(table, header)
         readable, rows, failures = True, 0, 0
-        tasks = self._tasks(table, header)
-        self.progress(table, 0, len(tasks))
-        for done, content in enumerate(in_order(check_shard, tasks), start=1):
+        shards = len(header.shards)
+        self.progress(table, 0, shards)
+        for done, content in enumerate(in_order(check_shard, self._tasks(table, header)), start=1):
             self._add_all(content.faults)
             self._take(table, ledger, content)
-            if is_manifest and content.readable:
-                clips.take(content.ids, content.splits)
+            splits.add(content.splits)
             readable &= content.readable
             rows += len(content.ids)
             failures += len(content.failed)
-            self.progress(table, done, len(tasks))
+            self.progress(table, done, shards)
         self._compare_counts(table, header, (rows, failures) if readable else None)
         self._account(table, ledger, readable)
         if is_manifest and readable:
-            self.clips = clips
-        return TableCheck(table, True, rows, failures, len(tasks), 0)
+            self.clips = ledger.clips(splits)
+        return TableCheck(table, True, rows, failures, shards, 0)
 
     def _check_trials(self, table: str, header: Header) -> TableCheck:
         """A search: its rows are trials, and no clips to account for."""
         self._check_listing(table, header)
-        tasks = self._tasks(table, header)
-        self.progress(table, 0, len(tasks))
+        shards = len(header.shards)
+        self.progress(table, 0, shards)
         numbers: list[str] = []
         readable = True
-        for done, content in enumerate(in_order(check_shard, tasks), start=1):
+        for done, content in enumerate(in_order(check_shard, self._tasks(table, header)), start=1):
             self._add_all(content.faults)
-            numbers += content.ids
+            numbers += content.ids.to_pylist()
             readable &= content.readable
-            self.progress(table, done, len(tasks))
+            self.progress(table, done, shards)
         self._compare_counts(table, header, (len(numbers), 0) if readable else None)
         known = numbers if readable else None
         self._add_all(search_faults(table, header, self.headers, known))
-        return TableCheck(table, True, len(numbers), header.failures, len(tasks), 0)
+        return TableCheck(table, True, len(numbers), header.failures, shards, 0)
 
-    def _tasks(self, table: str, header: Header) -> list[ShardTask]:
+    def _tasks(self, table: str, header: Header) -> Iterator[ShardTask]:
         kind = kind_of(table)
         make = partial(ShardTask, table, self.folder / table, command=self._command(table))
         if kind == "manifest":
@@ -149,7 +149,7 @@ class _Run:
             schema = scores_schema(len(header.classes), fused=fused, more=more)
             problems = partial(score_problems, classes=header.classes, systems=systems)
             make = partial(make, schema=schema, problems=problems)
-        return [make(receipt=receipt) for receipt in header.shards]
+        return (make(receipt=receipt) for receipt in header.shards)
 
     def _check_listing(self, table: str, header: Header) -> None:
         """Files that the header does not name: readers of `*.parquet` would take them for rows."""
@@ -222,10 +222,10 @@ class _Run:
         if self.clips is None or header is None or table in within:
             return None
         if kind_of(table) != "scores":
-            return np.ones(len(self.clips.ids), np.bool_)
+            return self.clips.first_N
         if not is_fused(header):
             return self.clips.in_splits(header.settings["splits"])
-        wanted_N = np.zeros(len(self.clips.ids), np.bool_)
+        wanted_N = np.zeros(len(self.clips.index), np.bool_)
         for name in header.settings["systems"]:
             part_N = self._wanted(f"scores/{name}", (*within, table))
             if part_N is None:

@@ -1,49 +1,63 @@
 """Accounting of clips: which stand in a table, how often, and which do not.
 
-Shapes: N clips of the manifest, R rows of a table. Ids are kept once, as the keys of a `ClipIndex`;
+Shapes: N clips of the manifest, R rows of a table. Ids are kept once, in the index of the manifest;
 a row costs 8 bytes, so that tables of tens of millions of rows fit in memory.
 """
 
-import sys
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from audioflow.division import CROSS_VALIDATED
+from audioflow.ids import IdIndex, id_column
 
 _VARIANT_BITS = 32
 _VARIANT = (1 << _VARIANT_BITS) - 1
 """A key is a clip's position, shifted, and its variant in the lower bits."""
 
 
-@dataclass
-class ClipIndex:
-    """Clips by their position, with their splits; an index without a manifest has no splits."""
+class Splits:
+    """The splits of clips, in the order of the clips."""
 
-    ids: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    positions: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+        self._parts: list[NDArray[np.int32]] = []
 
-    def position(self, clip_id: str) -> int:
-        """The position of a clip, given to it now where it has none."""
-        found = self.positions.setdefault(clip_id, len(self.ids))
-        if found == len(self.ids):
-            self.ids.append(clip_id)
-        return found
+    def add(self, splits: pa.Array) -> None:
+        """Those of the next clips, as texts."""
+        encoded = pc.dictionary_encode(splits)
+        names = encoded.dictionary.to_pylist()
+        codes = np.array([self._codes.setdefault(one, len(self._codes)) for one in names], np.int32)
+        self._parts.append(codes[encoded.indices.to_numpy()])
 
-    def take(self, ids: Sequence[str], splits: Sequence[str]) -> None:
-        """Set the splits of clips that got their positions in this order; the first one counts."""
-        for clip_id, split in zip(ids, splits, strict=True):
-            if self.positions[clip_id] == len(self.splits):
-                self.splits.append(sys.intern(split))
+    def among(self, names: Collection[str], clips_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(N,) which of these clips `score` takes for these splits, as `scores.is_scored` says."""
+        codes_N = np.concatenate([np.zeros(0, np.int32), *self._parts])
+        tested = "test" in self._codes and bool((codes_N[clips_N] == self._codes["test"]).any())
+        folded = "val" if tested else "test"
+        wanted = {*names, *([CROSS_VALIDATED] if folded in ("test", *names) else [])}
+        codes = [code for name, code in self._codes.items() if name in wanted]
+        return clips_N & np.isin(codes_N, codes)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of the manifest, with their splits.
+
+    first_N: bool (N,), False where an id of the manifest stood before.
+    """
+
+    index: IdIndex
+    splits: Splits
+    first_N: NDArray[np.bool_]
 
     def in_splits(self, names: Collection[str]) -> NDArray[np.bool_]:
-        """(N,) which clips `score` takes for these splits, as `scores.is_scored` says."""
-        folded = "val" if "test" in self.splits else "test"
-        wanted = {*names, *([CROSS_VALIDATED] if folded in ("test", *names) else [])}
-        return np.fromiter((split in wanted for split in self.splits), np.bool_, len(self.splits))
+        """(N,) which clips `score` takes for these splits."""
+        return self.splits.among(names, self.first_N)
 
 
 @dataclass(frozen=True)
@@ -56,96 +70,133 @@ class Repeated:
 
 
 class Ledger:
-    """Who stands where in one table.
+    """Who stands where in one table: first all is taken up with `add`, then it is asked.
 
-    Unless it `grows`, an id that the index lacks is not taken up.
+    With the `index` of a manifest, an id that it lacks is not taken up. Without, the index is made
+    of the ids of the table itself, once all are there.
     """
 
-    def __init__(self, clips: ClipIndex, *, grows: bool) -> None:
-        self._clips = clips
-        self._grows = grows
-        self._keys: list[NDArray[np.int64]] = []
+    def __init__(self, index: IdIndex | None) -> None:
+        self._given = index
+        self._ids: list[pa.Array] = []
+        self._variants: list[NDArray[np.int32] | None] = []
+        self._parts: list[NDArray[np.int64]] = []
         self._places: list[str] = []
         self._failed: list[bool] = []
+        self._settled: _Settled | None = None
 
     def add(
-        self, place: str, ids: Sequence[str], variants: NDArray[np.int32] | None = None
+        self, place: str, ids: pa.Array, variants: NDArray[np.int32] | None = None
     ) -> list[str]:
         """Take up the rows of one file; the ids that are not in the index come back.
 
-        `variants` (0 or more) go with `ids`; without, all are 0.
+        `variants` (0 or more) go with `ids` (large strings); without, all are 0.
         """
         return self._add(place, ids, variants, failed=False)
 
-    def add_failed(self, place: str, ids: Sequence[str]) -> list[str]:
+    def add_failed(self, place: str, ids: pa.Array) -> list[str]:
         """Take up the failures of one file; the ids that are not in the index come back."""
         return self._add(place, ids, None, failed=True)
 
     def _add(
-        self,
-        place: str,
-        ids: Sequence[str],
-        variants: NDArray[np.int32] | None,
-        failed: bool,
+        self, place: str, ids: pa.Array, variants: NDArray[np.int32] | None, failed: bool
     ) -> list[str]:
-        find = self._clips.position if self._grows else self._known
-        positions = np.fromiter(map(find, ids), np.int64, len(ids))
-        keys = positions << _VARIANT_BITS
-        if variants is not None:
-            keys |= variants.astype(np.int64)
-        known = positions >= 0
-        self._keys.append(keys[known])
         self._places.append(place)
         self._failed.append(failed)
-        return [ids[row] for row in np.flatnonzero(~known).tolist()]
+        if self._given is None:
+            self._ids.append(ids)
+            self._variants.append(variants)
+            return []
+        positions = self._given.find(ids)
+        known = positions >= 0
+        self._parts.append(_keys(positions, variants)[known])
+        return [ids[row].as_py() for row in np.flatnonzero(~known).tolist()]
 
-    def _known(self, clip_id: str) -> int:
-        return self._clips.positions.get(clip_id, -1)
+    def _all(self) -> "_Settled":
+        """What stands in the table, with all of it taken up."""
+        if self._settled is None:
+            index = self._given
+            if index is None:
+                index = IdIndex(pa.concat_arrays([id_column([]), *self._ids]))
+                ends = np.cumsum([len(ids) for ids in self._ids])
+                positions = np.split(index.positions(), ends[:-1]) if len(ends) else []
+                self._parts = list(map(_keys, positions, self._variants))
+                self._ids.clear()
+            ends = np.cumsum([len(part) for part in self._parts])
+            keys = np.concatenate([np.zeros(0, np.int64), *self._parts])
+            self._parts.clear()
+            self._settled = _Settled(index, keys, ends)
+        return self._settled
 
-    def _all_keys(self) -> NDArray[np.int64]:
-        return np.concatenate([np.zeros(0, np.int64), *self._keys])
+    def clips(self, splits: Splits) -> Clips:
+        """The clips of the table, which is the manifest, for those of others."""
+        index = self._all().index
+        first_N = np.zeros(len(index), np.bool_)
+        first_N[self._all().keys >> _VARIANT_BITS] = True
+        return Clips(index, splits, first_N)
 
     def repeated(self) -> Iterator[Repeated]:
         """Every clip and variant that stands more than once, with the first two of its places."""
-        keys = self._all_keys()
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        same = np.flatnonzero(keys[1:] == keys[:-1])
-        first = same[np.concatenate([[True], keys[same][1:] != keys[same][:-1]])[: len(same)]]
-        ends = np.cumsum([len(part) for part in self._keys])
-        for row in first:
-            pair = np.searchsorted(ends, order[row : row + 2], side="right")
+        table = self._all()
+        ordered = np.sort(table.keys)
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        del ordered
+        if not len(twice):
+            return
+        places = np.minimum(np.searchsorted(twice, table.keys), len(twice) - 1)
+        rows = np.flatnonzero(twice[places] == table.keys)
+        rows = rows[np.argsort(places[rows], kind="stable")]
+        first = np.flatnonzero(np.diff(places[rows], prepend=-1))
+        for key, at in zip(twice.tolist(), first.tolist(), strict=True):
+            one, other = np.searchsorted(table.ends, rows[at : at + 2], side="right").tolist()
             yield Repeated(
-                self._clips.ids[keys[row] >> _VARIANT_BITS],
-                int(keys[row] & _VARIANT),
-                (self._places[pair[0]], self._places[pair[1]]),
+                table.index[key >> _VARIANT_BITS],
+                key & _VARIANT,
+                (self._places[one], self._places[other]),
             )
 
     def lost(self, wanted_N: NDArray[np.bool_]) -> Iterator[str]:
         """Clips that are wanted and whose variant 0 stands neither in rows nor in failures."""
-        for position in np.flatnonzero(wanted_N & ~self._present(variant_0=True)):
-            yield self._clips.ids[position]
+        table = self._all()
+        return table.named(wanted_N & ~table.present(table.keys[(table.keys & _VARIANT) == 0]))
 
     def unwanted(self, wanted_N: NDArray[np.bool_]) -> Iterator[str]:
         """Clips that stand in the table and are not wanted."""
-        for position in np.flatnonzero(self._present(variant_0=False) & ~wanted_N):
-            yield self._clips.ids[position]
+        table = self._all()
+        return table.named(table.present(table.keys) & ~wanted_N)
 
     def lone_variants(self) -> Iterator[str]:
         """Clips with a row of a variant above 0, but none of variant 0."""
-        rows = [part for part, failed in zip(self._keys, self._failed, strict=True) if not failed]
-        keys = np.concatenate([np.zeros(0, np.int64), *rows])
-        higher = np.zeros(len(self._clips.ids), np.bool_)
-        higher[keys[(keys & _VARIANT) > 0] >> _VARIANT_BITS] = True
-        original = np.zeros_like(higher)
-        original[keys[(keys & _VARIANT) == 0] >> _VARIANT_BITS] = True
-        for position in np.flatnonzero(higher & ~original):
-            yield self._clips.ids[position]
+        table = self._all()
+        parts = np.split(table.keys, table.ends[:-1]) if len(table.ends) else []
+        rows = [part for part, failed in zip(parts, self._failed, strict=True) if not failed]
+        varied = table.present(*(part[(part & _VARIANT) > 0] for part in rows))
+        if not varied.any():
+            return iter(())
+        original = table.present(*(part[(part & _VARIANT) == 0] for part in rows))
+        return table.named(varied & ~original)
 
-    def _present(self, *, variant_0: bool) -> NDArray[np.bool_]:
-        keys = self._all_keys()
-        if variant_0:
-            keys = keys[(keys & _VARIANT) == 0]
-        found = np.zeros(len(self._clips.ids), np.bool_)
-        found[keys >> _VARIANT_BITS] = True
+
+@dataclass(frozen=True)
+class _Settled:
+    """keys: int64 (R,) of all that stands in a table. ends: how many keys there are up to the end
+    of each file."""
+
+    index: IdIndex
+    keys: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def present(self, *keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) which clips these keys are of."""
+        found = np.zeros(len(self.index), np.bool_)
+        for part in keys:
+            found[part >> _VARIANT_BITS] = True
         return found
+
+    def named(self, clips_N: NDArray[np.bool_]) -> Iterator[str]:
+        return (self.index[position] for position in np.flatnonzero(clips_N).tolist())
+
+
+def _keys(positions: NDArray[np.int64], variants: NDArray[np.int32] | None) -> NDArray[np.int64]:
+    keys = positions << _VARIANT_BITS
+    return keys if variants is None else keys | variants.astype(np.int64)

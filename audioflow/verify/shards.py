@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from audioflow.errors import ERROR_CLASSES, AudioflowError
+from audioflow.ids import id_column
 from audioflow.schemas import FAILURES_SCHEMA
 from audioflow.storage import Folder
 from audioflow.tables import FAILURES, HEADER, RECEIPTS, Receipt
@@ -50,16 +51,16 @@ class ShardTask:
 class ShardContent:
     """What was found in one shard: ids, variants and splits of its rows, ids of its failures.
 
-    The ids of what is no clip are its numbers as texts.
+    Ids and splits are large strings; the ids of what is no clip are its numbers as texts.
 
     `readable` is False where some of these ids are not known.
     """
 
     name: str
-    ids: list[str] = field(default_factory=list)
+    ids: pa.Array = field(default_factory=lambda: id_column([]))
     variants: NDArray[np.int32] | None = None
-    splits: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    splits: pa.Array = field(default_factory=lambda: id_column([]))
+    failed: pa.Array = field(default_factory=lambda: id_column([]))
     readable: bool = True
     faults: list[TableFault] = field(default_factory=list)
 
@@ -125,7 +126,8 @@ class _Check:
 
     def _compare_keys(self) -> None:
         """A receipt that keeps what its clips were made from keeps it of all of them."""
-        differs = sorted(self._keyed ^ {*self._found.ids, *self._found.failed}, key=str)
+        there = {*self._found.ids.to_pylist(), *self._found.failed.to_pylist()}
+        differs = sorted(self._keyed ^ there, key=str)
         if differs:
             what = f"the receipt has keys of other clips than the shard, {differs[0]!r} for one"
             self._fault("receipt", what, f"{RECEIPTS}/{self._name}.json")
@@ -181,19 +183,21 @@ class _Check:
         if task.with_splits:
             found.splits = self._texts(file, "split")
             found.readable &= len(found.splits) == len(found.ids)
-        if wrong or not found.ids:
+        if wrong or not len(found.ids):
             return
         if "variant" in file.schema_arrow.names:
             found.variants = self._variants(file, where)
         if as_written and task.problems is not None:
             for row, what in task.problems(file):
-                named = repr(found.ids[row]) if task.noun == "clip" else found.ids[row]
+                key = found.ids[row].as_py()
+                named = repr(key) if task.noun == "clip" else key
                 self._fault("value", f"{task.noun} {named} {what}", where)
 
     def _variants(self, file: pq.ParquetFile, where: str) -> NDArray[np.int32]:
         variants: NDArray[np.int32] = file.read(columns=["variant"])["variant"].to_numpy()
         for row in np.flatnonzero(variants < 0):
-            what = f"clip {self._found.ids[row]!r} has the variant {variants[row]}, expected 0 up"
+            clip = self._found.ids[row].as_py()
+            what = f"clip {clip!r} has the variant {variants[row]}, expected 0 up"
             self._fault("value", what, where)
         told, held = self._task.receipt.variants, int(np.count_nonzero(variants > 0))
         if told != held:
@@ -207,7 +211,7 @@ class _Check:
         if wrong := schema_problem(file.schema_arrow, FAILURES_SCHEMA):
             self._fault("schema", wrong, where)
         self._found.failed = self._texts(file, "clip_id")
-        errors = Counter(self._texts(file, "error"))
+        errors = Counter(self._texts(file, "error").to_pylist())
         if dict(errors) != receipt.errors and as_written:
             what = f"it holds {_counts(errors)}, its receipt says {_counts(receipt.errors)}"
             self._fault("counts", what, where)
@@ -220,7 +224,7 @@ class _Check:
             what = f"it holds {file.metadata.num_rows} {noun}, its receipt says {told}"
             self._fault("counts", what, where)
 
-    def _texts(self, file: pq.ParquetFile, name: str) -> list[str]:
+    def _texts(self, file: pq.ParquetFile, name: str) -> pa.Array:
         """A column of valid texts, or of whole numbers as texts, without gaps; empty, and not
         readable, where it is none."""
         schema = file.schema_arrow
@@ -228,9 +232,9 @@ class _Check:
             column = file.read(columns=[name])[name]
             column.validate(full=True)
             if not column.null_count:
-                return list(map(str, column.to_pylist()))
+                return pa.concat_arrays([id_column([]), *column.cast(pa.large_string()).chunks])
         self._found.readable = False
-        return []
+        return id_column([])
 
 
 def _counts(errors: Mapping[str, int]) -> str:

@@ -46,13 +46,15 @@ def score_problems(
         return
     scores_RC = score_matrix(rows)
     yield from _outside(scores_RC, "score")
-    predicted = rows["predicted"].to_pylist()
-    position = {name: index for index, name in enumerate(classes)}
+    places = pc.index_in(rows["predicted"], pa.array(classes, pa.string()))
+    places_R = pc.fill_null(places, -1).to_numpy()
     told_R = rows["score"].to_numpy()
-    for row, name in enumerate(predicted):
-        if name not in position:
+    differs_R = told_R != scores_RC[np.arange(len(told_R)), places_R]
+    for row in np.flatnonzero((places_R < 0) | differs_R & np.isfinite(told_R)).tolist():
+        name = rows["predicted"][row].as_py()
+        if places_R[row] < 0:
             yield row, f"is predicted to be {name!r}, which is not among the classes"
-        elif told_R[row] != scores_RC[row, position[name]] and np.isfinite(told_R[row]):
+        else:
             yield row, f"has the score {told_R[row]:g} for {name!r}, but not in its scores"
     if systems is not None:
         yield from _unknown_systems(file, systems)
@@ -79,8 +81,12 @@ def _unknown_classes(file: pq.ParquetFile, classes: Sequence[str]) -> Iterator[t
 
 
 def _unknown_systems(file: pq.ParquetFile, systems: Sequence[str]) -> Iterator[tuple[int, str]]:
-    known = set(systems)
-    for row, names in enumerate(_column(file, "available").to_pylist()):
+    known, column = set(systems), _column(file, "available")
+    strange = ~np.asarray(pc.is_in(column.flatten(), pa.array(systems, pa.string())))
+    odd_R = np.asarray(pc.list_value_length(column)) == 0
+    odd_R[np.asarray(pc.list_parent_indices(column))[strange]] = True
+    for row in np.flatnonzero(odd_R).tolist():
+        names = column[row].as_py()
         unknown = sorted(set(names) - known)
         if unknown:
             yield row, f"names the system {unknown[0]!r}, fused are {', '.join(systems)}"

@@ -44,7 +44,7 @@ def test_train_and_val_are_one_side_and_every_fold_is_one() -> None:
     sides = sides_of(manifest(TRAIN, VAL, TEST, *folds))
     assert sides.names == ("train", "fold a", "fold b", "test")
     assert sides.side.tolist() == [0, 0, 3, 1, 2]
-    assert sides.places == ["train", "val", "test", "fold a", "fold b"]
+    assert list(sides.places) == ["train", "val", "test", "fold a", "fold b"]
     assert sides.tested.tolist() == [False, False, True, True, True]
 
 

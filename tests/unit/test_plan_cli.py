@@ -102,6 +102,20 @@ def test_the_figures_of_a_large_run():
     assert memory.decode_limit_bytes == 64 * (4 * GIB + WORKER_BYTES)
     assert memory.backbones_bytes == 32 * 6e8
     assert memory.store_bytes == (64 + 2 * 32) * 6e7
+    assert (found.reads, found.writes) == (COUNT, 2 * 300)
+
+
+def test_requests_are_those_of_what_is_left():
+    left = np.arange(COUNT) < 70
+    todo = [TableTodo("acoustic", 300, 290, 32, False, left)]
+    found = forecast(known(table(3.0), todo=todo))
+    assert (found.reads, found.writes) == (70, 20)
+    told = "requests   70 recordings to get and 20 files to put, where they are in a bucket"
+    assert told in lines(found)
+    done = replace(todo[0], shards_done=300, left=np.zeros(COUNT, np.bool_))
+    assert not any(
+        line.startswith("requests") for line in lines(forecast(known(table(3.0), todo=[done])))
+    )
 
 
 def test_the_lines_of_a_large_run_are_read_by_people():

@@ -41,9 +41,11 @@ def test_reasons_that_differ_in_numbers_only_are_one_group(
     ]
     many.append(rows[0] | {"clip_id": "other", "reason": "no such file"})
     schema = table.read_failures().schema
-    monkeypatch.setattr(Table, "read_failures", lambda _: pa.Table.from_pylist(many, schema))
+    failures = pa.Table.from_pylist(many, schema)
+    monkeypatch.setattr(Table, "shard_failures", lambda _, name: failures)
     monkeypatch.setattr(report_tables, "MOST_FAILURES", 10)
-    found = failed_clips({path: (table, replace(header, failures=41))})
+    shards = [one for one in header.shards if one.failures][:1]
+    found = failed_clips({path: (table, replace(header, failures=41, shards=shards))})
     assert [(group.clips, group.clip_id) for group in found.groups] == [(40, "c0"), (1, "other")]
     assert found.groups[0].reason == "it ends after 0.0 s of 1 s"
     assert (len(found.rows), found.number) == (10, 41)

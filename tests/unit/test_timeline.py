@@ -9,17 +9,15 @@ import pytest
 
 from audioflow.errors import TableError
 from audioflow.planning.verdict_jobs import JobFacts, Trainer, fused, scored, trained
+from audioflow.report.lanes import binned, lanes_of, timeline_figures
 from audioflow.report.timeline import (
     NodeMark,
     ShardTimes,
     TableTime,
     TimeAxis,
     Timeline,
-    binned,
     clip_rates,
     failure_counts,
-    lanes_of,
-    timeline_figures,
 )
 from audioflow.report.timeline_views import MOST_LANES
 from audioflow.storage import Folder
