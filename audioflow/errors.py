@@ -94,6 +94,12 @@ class InputError(AudioflowError):
     exit_code = 4
 
 
+class ClusterError(AudioflowError):
+    """The cluster cannot give what the recipe asks for: CPUs, GPUs, memory, labels."""
+
+    exit_code = 2
+
+
 class StorageError(AudioflowError):
     """A folder of the run cannot be written or cleared."""
 

@@ -29,6 +29,8 @@ from audioflow.redaction import OPTIONS_KEY, misplaced_masked
 from audioflow.registry import Registry, Settings, expression
 from audioflow.stores import StorageOptions, option_faults
 
+Accelerator = Literal["auto", "cpu", "gpu"]
+
 JOBS = ("manifest", "embed", "train", "tune", "score", "fuse", "report")
 
 
@@ -60,12 +62,19 @@ class RaySection(Settings):
 
     address: `auto` joins a running one or starts a local one, `local` always starts one; or the
     address of a running one. num_cpus: cores of a Ray that is started; all that the machine has
-    where it is not given. dashboard: whether one that is started has its dashboard.
+    where it is not given. dashboard: whether one that is started has its dashboard. accelerator:
+    what works on GPUs where the recipe gives no number of them: with `auto` the networks that gain
+    by it, where the cluster has GPUs; with `gpu` the same, and without any nothing begins; with
+    `cpu` nothing. It never changes what is in a table. wait_for_nodes_s: how long to wait for nodes
+    where there are too few for what is asked; by default 600 where nodes are started as they are
+    needed, else 0 before a job begins, and 120 where nodes were lost since.
     """
 
     address: str = Field("auto", min_length=1)
     num_cpus: int | None = Field(None, ge=1)
     dashboard: bool = True
+    accelerator: Accelerator = "auto"
+    wait_for_nodes_s: float | None = Field(None, ge=0)
 
 
 class ManifestSection(Settings):
@@ -150,8 +159,11 @@ class SystemSection(Settings):
 
     @property
     def of_head(self) -> dict[str, Any]:
-        """What its head is made by: all but what is done with its scores afterwards."""
-        return self.model_dump(mode="json", exclude={"calibration"})
+        """What its head is made by: all but what is done with its scores afterwards, and whether
+        a GPU does it."""
+        found = self.model_dump(mode="json", exclude={"calibration"})
+        found["train"]["gpus_per_worker"] = 0.0
+        return found
 
 
 class ChecksSection(Settings):

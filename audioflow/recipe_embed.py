@@ -1,6 +1,6 @@
 """The part of a recipe that says how media becomes embeddings."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -15,14 +15,17 @@ class BackboneChoice(Settings):
 
     name: the backbone, by default the key of this entry. actors: workers where no backbone needs a
     GPU (the largest number counts), else actors of this backbone; as many as there is room for
-    where it is not given. num_gpus: of each actor; 0.5 puts two on a GPU.
+    where it is not given. num_gpus: of each actor; 0.5 puts two on a GPU; as `ray.accelerator` says
+    where it is not given. memory_gb: what a worker takes for it at most, by which nodes are chosen;
+    a measured figure where it is not given.
     """
 
     model_config = ConfigDict(extra="allow")
 
     name: str | None = None
     actors: int | None = Field(None, ge=1)
-    num_gpus: float = Field(0.0, ge=0)
+    num_gpus: float | None = Field(None, ge=0)
+    memory_gb: float | None = Field(None, gt=0)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -30,26 +33,43 @@ class BackboneChoice(Settings):
         return dict(self.__pydantic_extra__ or {})
 
 
+Labels = dict[Annotated[str, Field(min_length=1)], str]
+
+
+class PlacementSection(Settings):
+    """On which nodes of a cluster the work is done: labels that a node must have, as it was started
+    with (`ray start --labels key=value`).
+
+    decode: where media is decoded; where nothing is said, and decoding is a step of its own, on
+    nodes with the label `audioflow/tier=decode` if there are any. embed: where backbones have
+    actors of their own.
+    """
+
+    decode: Labels = Field(default_factory=dict)
+    embed: Labels = Field(default_factory=dict)
+
+
 class EmbedSection(Settings):
     """Media to embeddings.
 
     backbones: the tables that are made from media, by name. imports: tables that need no media, by
     name. clips_per_shard: at most so many in a shard, the unit of work and of resume. decode_cpus:
-    CPUs of a decode task, where decoding feeds GPUs. decoder: what decodes. decode_timeout_s: no
-    progress for so long, and the clip is given up (`timeout`). decode_memory_gb: most memory of the
-    child that decodes (`out_of_memory`). sound_track, video_track: which of the recording's, from
-    0 on; the one that FFmpeg prefers where it is not given. max_duration_s: a longer clip is a
-    failure (`too_long`). min_coverage: a clip of which a smaller share can be read is a failure
-    (`truncated`). max_failed_share: more failures than this, and the job ends with exit code 3, its
-    tables complete. give_up_after: where so many first clips all fail for credentials or the
-    network, the job ends. stall_timeout_s: no clip finished for so long, and the job ends. augment:
-    altered copies of clips.
+    CPUs of a decode task, where decoding feeds GPUs. placement: on which nodes. decoder: what
+    decodes. decode_timeout_s: no progress for so long, and the clip is given up (`timeout`).
+    decode_memory_gb: most memory of the child that decodes (`out_of_memory`). sound_track,
+    video_track: which of the recording's, from 0 on; the one that FFmpeg prefers where it is not
+    given. max_duration_s: a longer clip is a failure (`too_long`). min_coverage: a clip of which a
+    smaller share can be read is a failure (`truncated`). max_failed_share: more failures than this,
+    and the job ends with exit code 3, its tables complete. give_up_after: where so many first clips
+    all fail for credentials or the network, the job ends. stall_timeout_s: no clip finished for so
+    long, and the job ends. augment: altered copies of clips.
     """
 
     backbones: dict[str, BackboneChoice] = Field(default_factory=dict)
     imports: dict[str, ImportChoice] = Field(default_factory=dict)
     clips_per_shard: int = Field(48, ge=1, le=4096)
     decode_cpus: float = Field(1.0, gt=0)
+    placement: PlacementSection = PlacementSection()
     decoder: str = "pyav"
     decode_timeout_s: float = Field(60.0, gt=0)
     decode_memory_gb: float = Field(4.0, ge=0.5)

@@ -98,9 +98,10 @@ class TrainSection(Settings):
     temperature: what logits are divided by before softmax: a number, or fitted on `val`. normalise:
     inputs to mean 0 and deviation 1 over the train clips; by default as is usual for the head.
     precision: of the network in training. workers: so many train one head together, with the
-    gradients of one. cpus_per_worker, gpus_per_worker: what each is given. ingest: whether
-    embeddings are kept in memory or stream from their shards in every epoch; `auto` streams what is
-    larger than memory_gb. memory_gb: most that is kept in memory. seed: of weights and order.
+    gradients of one. cpus_per_worker, gpus_per_worker: what each is given; of GPUs as
+    `ray.accelerator` says where it is not given. ingest: whether embeddings are kept in memory or
+    stream from their shards in every epoch; `auto` streams what is larger than memory_gb.
+    memory_gb: most that is kept in memory. seed: of weights and order.
     """
 
     unit: Literal["clip", "patch"] = "clip"
@@ -129,10 +130,15 @@ class TrainSection(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0)
-    gpus_per_worker: float = Field(0.0, ge=0)
+    gpus_per_worker: float | None = Field(None, ge=0)
     ingest: Literal["auto", "memory", "stream"] = "auto"
     memory_gb: float = Field(4.0, gt=0)
     seed: int = Field(0, ge=0, le=MAX_SEED)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of each worker; none where nothing has been decided."""
+        return self.gpus_per_worker or 0.0
 
     @field_validator("temperature", mode="before")
     @classmethod

@@ -45,6 +45,8 @@ class BackboneSpec:
 
     weights: hashes of the files its settings name, as found where the job was started. targets: the
     score tables that are filled instead, by heads on its embeddings, which are not kept then.
+    num_gpus: of an actor. reduced: whether the precision `auto` is bfloat16; as num_gpus says where
+    it is None.
     """
 
     table: str
@@ -56,6 +58,16 @@ class BackboneSpec:
     augment: AugmentSection | None = None
     weights: Mapping[str, str] | None = None
     targets: tuple[Target, ...] = ()
+    reduced: bool | None = None
+
+    def on_gpu(self, num_gpus: float) -> "BackboneSpec":
+        """The same with another share of a GPU, which gives the same vectors."""
+        if num_gpus == self.num_gpus:
+            return self
+        reduced = self.num_gpus > 0 if self.reduced is None else self.reduced
+        found = replace(self, num_gpus=num_gpus, reduced=reduced)
+        found.__dict__["ready"] = self.ready  # hashes of weights may have taken long
+        return found
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -65,7 +77,8 @@ class BackboneSpec:
     @cached_property
     def ready(self) -> Ready:
         """The backbone. Raises `InputError` where the weights on this machine are others."""
-        storage, on_gpu = self.folder.options, self.num_gpus > 0
+        storage = self.folder.options
+        on_gpu = self.num_gpus > 0 if self.reduced is None else self.reduced
         found = made_ready(self.backbone, self.options, storage, input_url, on_gpu=on_gpu)
         if self.weights is not None and found.hashes != self.weights:
             raise InputError(

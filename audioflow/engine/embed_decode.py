@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.pulse import Pulse
 from audioflow.errors import MediaError
 from audioflow.media.child import DecoderChild
@@ -40,11 +39,6 @@ class DecodeTask:
     timeout_s: float
     memory_gb: float
     storage: StorageOptions
-
-
-def decode_and_tell(row: pa.Table, task: DecodeTask, board: BoardRef) -> Iterator[pa.Table]:
-    """`decode_shard` as a task of its own, that tells a board what takes it long."""
-    yield from decode_shard(row, task, TellingPulse.of(board))
 
 
 def decode_shard(row: pa.Table, task: DecodeTask, pulse: Pulse) -> Iterator[pa.Table]:

@@ -5,22 +5,17 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
-from audioflow.engine.embed_actor import BackboneSpec
+from audioflow.engine.embed_crew import AtWork, Crew, on_gpus
 from audioflow.engine.embed_decode import DecodeTask
 from audioflow.engine.embed_work import SCORED_COLUMNS, Done, Work
+from audioflow.engine.run import Run
 from audioflow.media import DECODERS
-from audioflow.media.packing import ROW_BYTES
 from audioflow.media.parts import Wanted
-from audioflow.planning.estimate import (
-    Cluster,
-    Wish,
-    decode_workers,
-    engine_actors,
-    own_workers,
-)
-from audioflow.recipe_embed import BackboneChoice, EmbedSection
+from audioflow.planning.machines import Machines
+from audioflow.recipe_embed import EmbedSection
 from audioflow.shards import Shard
 from audioflow.storage import StorageOptions
 
@@ -54,102 +49,146 @@ class Item:
         return pa.table(columns)
 
 
-@dataclass(frozen=True)
-class AtWork:
-    """A backbone that is to be used, and what the recipe says of its actors."""
+def pipeline_for(run: Run, job: str, at_work: Sequence[AtWork], items: int) -> "Pipeline":
+    """The pipeline for so many items, on the cluster as it is; what was chosen is told.
 
-    spec: BackboneSpec
-    choice: BackboneChoice
+    Raises `ClusterError` where the cluster has not what is needed to begin.
+    """
+    from audioflow.engine.resources import look, ready_for
+
+    section = run.recipe.embed
+    assert section is not None
+    if not items:
+        return Pipeline(section, at_work, Machines(()), run.storage)
+    run.session.ensure()
+    machines = look()
+    at_work = on_gpus(at_work, run.recipe.ray.accelerator, machines)
+    machines = ready_for(run, job, Crew(section, at_work, machines).needs(items))
+    crew = Crew(section, at_work, machines)
+    name = ", ".join(table for one in at_work for table in one.spec.tables)
+
+    def tell(text: str) -> None:
+        run.tell(job, "note", name, text=text)
+
+    for text in (_placed(run, at_work), crew.told()):
+        if text:
+            tell(text)
+    return Pipeline(section, at_work, machines, run.storage, tell)
+
+
+def _placed(run: Run, at_work: Sequence[AtWork]) -> str:
+    """What `ray.accelerator` decided, where that is any GPU."""
+    decided = [one for one in at_work if one.choice.num_gpus is None and one.spec.num_gpus]
+    if not decided:
+        return ""
+    told = ", ".join(f"{one.spec.table} ({one.spec.num_gpus:.3g} each)" for one in decided)
+    return f"on GPUs, as ray.accelerator ({run.recipe.ray.accelerator}) says: {told}"
+
+
+def _silent(text: str) -> None:
+    """A listener for those who want none."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What the pipeline is made of, on a cluster with these resources.
+    """What the pipeline is made of, on a cluster of these machines.
 
     Where no backbone needs a GPU, each worker decodes and embeds by itself (`embed_pool`). Where
-    one does, decode tasks pass media on to the actors of each backbone (`embed_stream`).
+    one does, decode tasks pass media on to the actors of each backbone (`embed_stream`). tell: is
+    told in words when more workers are started.
     """
 
     section: EmbedSection
     backbones: Sequence[AtWork]
-    resources: Mapping[str, float]
+    machines: Machines
     storage: StorageOptions
+    tell: Callable[[str], None] = _silent
 
     def results(
         self, items: Sequence[Item], lost: Callable[[Item, int, str], None] | None = None
     ) -> Generator[tuple[Item, Done]]:
         """What became of every item, in the order they finish.
 
-        lost: is told of items whose worker was lost, how often that was so, and why; where decoding
-        is a step of its own, Ray Data tries them again without a word. Raises `StalledError` where
-        no clip is finished for longer than the recipe allows.
+        items: may be made one by one, whenever they are asked for. lost: is told of items whose
+        worker was lost, how often that was so, and why; where decoding is a step of its own, Ray
+        Data tries them again without a word. Raises `StalledError` where no clip is finished for
+        longer than the recipe allows.
         """
-        items = self._in_order(items)
-        found = self._pooled(items, lost) if self.own_workers else self._streamed(items)
-        with closing(found):
+        order = self._order(items)
+        work = self._pooled if self.own_workers else self._streamed
+        with closing(work(_Ordered(items, order), lost)) as found:
             for number, done in found:
-                yield items[number], done
+                yield items[order[number]], done
 
-    def _in_order(self, items: Sequence[Item]) -> list[Item]:
+    def _order(self, items: Sequence[Item]) -> list[int]:
         """Small ones first, so that something is soon committed, then from large to small, so that
         in the end no worker is long at its last one."""
-        by_size = sorted(items, key=lambda item: -len(item.shard))
-        first = self.workers(len(items)) if items else 0
+        sizes = np.fromiter((len(item.shard) for item in items), np.int64, len(items))
+        by_size = np.argsort(-sizes, kind="stable").tolist()
+        first = self.workers(len(items)) if len(items) else 0
         return by_size[len(by_size) - first :] + by_size[: len(by_size) - first]
+
+    @property
+    def crew(self) -> Crew:
+        """Who works in it."""
+        return Crew(self.section, self.backbones, self.machines)
 
     @property
     def own_workers(self) -> int:
         """Workers that decode and embed by themselves; 0 where decoding is a step of its own."""
-        return own_workers(self._wishes, self._cluster)
+        return self.crew.own_workers
 
     @property
     def decode_cpus(self) -> float:
         """What a decode task takes, where decoding is a step of its own."""
-        return min(self.section.decode_cpus, self._cluster.cpus)
+        return self.crew.decode_cpus
 
-    def actors(self, choice: BackboneChoice) -> int:
+    def actors(self, one: AtWork) -> int:
         """Actors of one backbone, where each has its own."""
-        return engine_actors(_wish(choice), self._cluster, self._wishes)
+        return self.crew.actors(one)
 
     def workers(self, items: int) -> int:
         """Workers, or decode tasks, that are at it at once."""
-        return min(self.own_workers, items) or decode_workers(
-            self._cluster, self.section.decode_cpus, items
-        )
-
-    @property
-    def _wishes(self) -> list[Wish]:
-        return [_wish(one.choice) for one in self.backbones]
-
-    @property
-    def _cluster(self) -> Cluster:
-        return Cluster(self.resources.get("CPU", 1.0), self.resources.get("GPU", 0.0))
+        return min(self.own_workers, items) or self.crew.decoders(items)
 
     def _pooled(
-        self, items: Sequence[Item], lost: Callable[[Item, int, str], None] | None
+        self, items: "_Ordered", lost: Callable[[Item, int, str], None] | None
     ) -> Generator[tuple[int, Done]]:
-        from audioflow.engine.embed_pool import Pool
+        from audioflow.engine.embed_pool import Pool, Room
         from audioflow.engine.embed_worker import EmbedWorker
 
-        workers = self.own_workers
+        crew = self.crew
         arguments = self._task(), [one.spec for one in self.backbones]
-        cpus = min(1.0, self._cluster.cpus / workers)
-        pool = Pool(EmbedWorker, arguments, workers, cpus, self.section.stall_timeout_s)
+        room = Room(crew.worker, crew.own_workers, fixed=crew.fixed, tell=self.tell)
+        pool = Pool(EmbedWorker, arguments, room, self.section.stall_timeout_s)
         if lost is not None:
             tell = lost
             pool = replace(pool, lost=lambda number, *more: tell(items[number], *more))
         return pool.results(len(items), lambda number: items[number].row(number))
 
-    def _streamed(self, items: Sequence[Item]) -> Generator[tuple[int, Done]]:
-        from audioflow.engine.embed_stream import Stage, Stream  # brings Ray Data
+    def _streamed(
+        self, items: "_Ordered", lost: Callable[[Item, int, str], None] | None
+    ) -> Generator[tuple[int, Done]]:
+        from audioflow.engine.embed_stream import Share, Stage, Stream  # brings Ray Data
 
+        crew, count = self.crew, len(items)
         stages = [
-            Stage(one.spec, self.actors(one.choice), one.choice.num_gpus) for one in self.backbones
+            Stage(
+                one.spec,
+                Share.of(crew.actor(one)),
+                min(count, crew.actors(one)),
+                crew.most_actors(one, count),
+            )
+            for one in self.backbones
         ]
-        stream = Stream(self._task(), self.decode_cpus, stages, self._store_bytes())
-        rows = [item.row(number) for number, item in enumerate(items)]
-        works = [item.works for item in items]
-        return stream.results(rows, works, self.section.stall_timeout_s)
+
+        def store_bytes() -> int:
+            from audioflow.engine.resources import look
+
+            return replace(crew, machines=look()).store_bytes()
+
+        stream = Stream(self._task(), Share.of(crew.decoder), stages, store_bytes)
+        return stream.results(items, self.section.stall_timeout_s)
 
     def _task(self) -> DecodeTask:
         section = self.section
@@ -166,12 +205,16 @@ class Pipeline:
             self.storage,
         )
 
-    def _store_bytes(self) -> int:
-        """Two of the largest rows for every worker."""
-        decoders = self._cluster.cpus / self.decode_cpus
-        actors = sum(self.actors(one.choice) for one in self.backbones)
-        return 2 * ROW_BYTES * (int(decoders) + actors)
 
+@dataclass(frozen=True)
+class _Ordered:
+    """Items in the order in which they are begun, made when they are asked for."""
 
-def _wish(choice: BackboneChoice) -> Wish:
-    return choice.actors, choice.num_gpus
+    items: Sequence[Item]
+    order: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, number: int) -> Item:
+        return self.items[self.order[number]]

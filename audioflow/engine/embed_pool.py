@@ -5,30 +5,89 @@ to place; and asked for by the driver itself, the workers load while Ray Data wo
 starting (2.8 s on two cores).
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from audioflow.engine.embed_pulse import BoardRef
 from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Done
 from audioflow.engine.lost import RETRIES, in_our_words
+from audioflow.engine.resources import look, ready_for
+from audioflow.engine.run import Run
+from audioflow.planning.machines import Need
 
 Lost = Callable[[int, int, str], None]
 """Told of an item whose worker was lost: its number, how often that was so, and why."""
 
 _LOOK_EVERY_S = 1.0
+_GROW_EVERY_S = 5.0
 _AHEAD = 2
 """Items given to a worker: one that it is at, and one so that it need not wait for the driver."""
 
 
+def _silent(text: str) -> None:
+    """A listener for those who want none."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a worker takes, and how many there are at first.
+
+    fixed: no more are started when nodes join. tell: is told in words when more are.
+    """
+
+    worker: Need
+    first: int
+    fixed: bool = False
+    tell: Callable[[str], None] = _silent
+
+    def now(self) -> int:
+        """How many workers there may be by now. Where nodes are started as they are needed, some
+        beyond those that fit: what waits for a node is what brings one."""
+        machines = look()
+        room = machines.room(self.worker)
+        most = machines.most_room(self.worker)
+        return max(self.first, 2 * room if most is None else most)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For Ray."""
+        found: dict[str, Any] = {
+            "num_cpus": self.worker.resources["CPU"],
+            "memory": int(self.worker.resources.get("memory", 0)) or None,
+        }
+        if self.worker.labels:
+            found["label_selector"] = dict(self.worker.labels)
+        return found
+
+
+def room_for(run: Run, job: str, name: str, takes: int) -> Room:
+    """A worker for every CPU, as far as memory goes. takes: bytes of each.
+
+    Raises `ClusterError` where there is none, and none comes.
+    """
+    share = min(1.0, run.session.ensure().get("CPU", 0.0) or 1.0)
+    machines = look()
+    rooms = [node.resources.get("memory", 0.0) for node in machines.nodes]
+    memory = min(float(takes), max(rooms, default=0.0) or float(takes))
+    worker = Need(job, "a worker", {"CPU": share, "memory": memory})
+    machines = ready_for(run, job, [worker])
+    return Room(
+        worker,
+        max(1, machines.room(worker)),
+        tell=lambda text: run.tell(job, "note", name, text=text),
+    )
+
+
 @dataclass(frozen=True)
 class Pool:
-    """How many workers there are, and the share of a CPU that each takes of the cluster.
+    """How many workers there are, and what each takes of the cluster.
 
     worker: the class of the actors, with the methods `ready` and `do`. arguments: of its
     constructor, which gets the board of the run, too. lost: is told of items that are given to
@@ -37,10 +96,14 @@ class Pool:
 
     worker: type[Any]
     arguments: Sequence[Any]
-    workers: int
-    cpus: float
+    room: Room
     stall_timeout_s: float
     lost: Lost = lambda number, tries, why: None
+
+    @property
+    def workers(self) -> int:
+        """How many there are at first."""
+        return self.room.first
 
     def results(self, count: int, row: Callable[[int], Any]) -> Generator[tuple[int, Done]]:
         """What became of every work item, by its number, in the order they finish.
@@ -50,26 +113,58 @@ class Pool:
         Raises `StalledError` where no clip is finished for longer than the recipe allows,
         `LostWorkersError` where workers are lost more often than they are replaced.
         """
-        options: dict[str, Any] = {
-            "num_cpus": self.cpus,
-            "max_restarts": RETRIES,
-            "scheduling_strategy": "SPREAD",
-        }
+        options = {"max_restarts": RETRIES, "scheduling_strategy": "SPREAD"} | self.room.options
         board = BoardRef()
         worker = ray.remote(**options)(self.worker)
-        actors = [worker.remote(*self.arguments, board) for _ in range(min(self.workers, count))]
-        needs = f"each of {len(actors)} workers needs {self.cpus:g} CPU"
+
+        def more() -> Any:
+            return worker.remote(*self.arguments, board)
+
+        actors = [more() for _ in range(min(self.workers, count))]
+        needs = f"each of {len(actors)} workers needs {self.room.worker}"
         watch = StallWatch(self.stall_timeout_s, board, needs)
         deal = _Deal(actors, count, row, self.lost)
+        growth = None if self.room.fixed else _Growth(self.room, deal, more)
         try:
             with in_our_words():
                 while deal.left:
                     for number, done in deal.finished():
                         watch.moved()
                         yield number, done
+                    if growth:
+                        growth.look()
                     watch.check()
         finally:
             deal.end()
+
+
+class _Growth:
+    """Starts more workers when there is room for more."""
+
+    def __init__(self, room: Room, deal: "_Deal", more: Callable[[], Any]) -> None:
+        self._room, self._deal, self._more = room, deal, more
+        self._looked = 0.0
+
+    def look(self) -> None:
+        """Look at the nodes now and then."""
+        now = time.monotonic()
+        if now - self._looked < _GROW_EVERY_S or not self._deal.waiting:
+            return
+        self._looked = now
+        try:
+            room = self._room.now()
+        except RayError:  # the head is in trouble; what is awaited will tell
+            return
+        before = self._deal.workers
+        # Those that it has may take what is left; a worker without an item would be of no use.
+        wanted = min(room, before + self._deal.waiting)
+        for _ in range(wanted - before):
+            self._deal.add(self._more())
+        if wanted > before:
+            self._room.tell(
+                f"{wanted} workers instead of {before}: there is room for more, or nodes are "
+                "started as they are asked for"
+            )
 
 
 class _Deal:
@@ -83,15 +178,32 @@ class _Deal:
     ) -> None:
         self.left = count
         self._lost = lost
-        self._actors = actors
+        self._actors: list[Any] = []
         self._row = row
         self._todo = deque(range(count))
         self._tries: Counter[int] = Counter()
-        self._given = [0] * len(actors)
+        self._given: list[int] = []
         self._idle: set[int] = set()
+        self._gone: set[int] = set()
         self._at: dict[Any, tuple[int, int | None]] = {}
-        for place in range(len(actors)):
-            self._await(place)
+        for actor in actors:
+            self.add(actor)
+
+    @property
+    def waiting(self) -> int:
+        """Items that nobody is given yet."""
+        return len(self._todo)
+
+    @property
+    def workers(self) -> int:
+        """Actors that are there, or may come back."""
+        return len(self._actors) - len(self._gone)
+
+    def add(self, actor: Any) -> None:
+        """One more, which gets work as soon as it is ready."""
+        self._actors.append(actor)
+        self._given.append(0)
+        self._await(len(self._actors) - 1)
 
     def _await(self, place: int) -> None:
         """Be told when this actor can be given work."""
@@ -122,6 +234,7 @@ class _Deal:
         except RayActorError:
             if not self._at:
                 raise
+            self._gone.add(place)
             return
         self._give(place)
 

@@ -11,50 +11,93 @@ import ray
 import ray.data
 
 from audioflow.engine.embed_actor import BackboneSpec, EmbedShard
-from audioflow.engine.embed_decode import DecodeTask, decode_and_tell
+from audioflow.engine.embed_decode import DecodeTask
 from audioflow.engine.embed_pulse import BoardRef
+from audioflow.engine.embed_rows import Rowables, RowsRef, decode_asked, handing_out
 from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Done, Embedded, Work, clips_in, works_of
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.engine.pulse import Pulse
 from audioflow.engine.session import configure_data
 from audioflow.media.packing import input_column
+from audioflow.planning.machines import Need
 from audioflow.tables import Receipt
 from audioflow.timing import NO_TIMES, Times
+
+MOST_AT_ONCE = 65_536
+"""Shards in one execution of Ray Data, of which each takes the driver some kilobytes; the actors of
+the next begin anew."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a task or an actor takes of a node. where: options of Ray that say which."""
+
+    num_cpus: float
+    num_gpus: float
+    memory: int
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, need: Need) -> "Share":
+        """As it is needed."""
+        takes = need.resources
+        where = {"label_selector": dict(need.labels)} if need.labels else {}
+        memory = int(takes.get("memory", 0))
+        return cls(takes.get("CPU", 0.0), takes.get("GPU", 0.0), memory, where)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For Ray Data."""
+        found: dict[str, Any] = {"num_cpus": self.num_cpus, **self.where}
+        found |= {"num_gpus": self.num_gpus} if self.num_gpus else {}
+        return found | ({"memory": self.memory} if self.memory else {})
+
+    def __str__(self) -> str:
+        told = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
+        return str(Need("", "", told, self.where.get("label_selector", {})))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The actors of one backbone."""
+    """The actors of one backbone: how many there are at first, and may be when nodes join."""
 
     spec: BackboneSpec
+    share: Share
     actors: int
-    num_gpus: float
+    most: int
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Decode tasks, and the stages that their rows pass; `store_bytes` may wait in between."""
+    """Decode tasks, and the stages that their rows pass.
+
+    store_bytes: how much may wait in between, on the nodes that there are by then.
+    """
 
     task: DecodeTask
-    decode_cpus: float
+    decoder: Share
     stages: Sequence[Stage]
-    store_bytes: int
+    store_bytes: Callable[[], int]
 
-    def results(
-        self, rows: Sequence[pa.Table], works: Sequence[Mapping[str, Work]], stall_timeout_s: float
-    ) -> Generator[tuple[int, Done]]:
-        """What became of every row, by its number, in the order they finish.
+    def results(self, items: Rowables, stall_timeout_s: float) -> Generator[tuple[int, Done]]:
+        """What became of every item, by its number, in the order they finish.
 
-        works: by row, what is to be done for each table. Raises `StalledError` where no clip is
-        finished for longer than `stall_timeout_s`.
+        Raises `StalledError` where no clip is finished for longer than `stall_timeout_s`.
         """
         configure_data()
+        for first in range(0, len(items), MOST_AT_ONCE):
+            numbers = range(first, min(first + MOST_AT_ONCE, len(items)))
+            yield from self._execution(items, numbers, stall_timeout_s)
+
+    def _execution(
+        self, items: Rowables, numbers: range, stall_timeout_s: float
+    ) -> Generator[tuple[int, Done]]:
         board = BoardRef()
         watch = StallWatch(stall_timeout_s, board, self._needs())
-        gather = _Gather(works, rows, [stage.spec for stage in self.stages])
-        with in_our_words(), _options(watch, self.store_bytes):
-            for batch in self._dataset(rows, board).iter_batches(
+        gather = _Gather(items, [stage.spec for stage in self.stages])
+        with in_our_words(), handing_out(items) as rows, _options(watch, self.store_bytes):
+            for batch in self._dataset(numbers, rows, board).iter_batches(
                 batch_size=None, batch_format="pyarrow"
             ):
                 watch.moved()
@@ -65,43 +108,41 @@ class Stream:
         with in_our_words():
             yield from gather.rest()
 
-    def _dataset(self, rows: Sequence[pa.Table], board: BoardRef) -> ray.data.Dataset:
-        dataset = ray.data.from_arrow(list(rows)).map_batches(
-            decode_and_tell,
+    def _dataset(self, numbers: range, rows: RowsRef, board: BoardRef) -> ray.data.Dataset:
+        tables = [pa.table({"item": pa.array([number], pa.int64())}) for number in numbers]
+        dataset = ray.data.from_arrow(tables).map_batches(
+            decode_asked,
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=self.decode_cpus,
-            fn_kwargs={"task": self.task, "board": board},
+            fn_kwargs={"rows": rows, "task": self.task, "board": board},
             max_retries=RETRIES,
+            **self.decoder.options,
         )
         columns = [input_column(stage.spec.input) for stage in self.stages]
         for position, stage in enumerate(self.stages):
             spent = sorted(set(columns) - set(columns[position + 1 :]))
+            first = min(len(numbers), stage.actors)
+            most = max(first, min(len(numbers), stage.most))
             dataset = dataset.map_batches(
                 EmbedShard,
                 fn_constructor_args=(stage.spec, spent, board),
                 batch_size=1,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=min(len(rows), stage.actors)),
-                num_cpus=0,
-                num_gpus=stage.num_gpus,
+                compute=ray.data.ActorPoolStrategy(min_size=first, max_size=most),
                 max_restarts=RETRIES,
                 max_task_retries=-1,  # as long as the actor comes back
+                **stage.share.options,
             )
         return dataset
 
     def _needs(self) -> str:
-        needs = [f"a decode task needs {self.decode_cpus:g} CPU"]
-        needs += [
-            f"an actor of {stage.spec.table} needs {stage.num_gpus:g} GPU"
-            for stage in self.stages
-            if stage.num_gpus
-        ]
-        return ", ".join(needs)
+        needs = [f"a decode task needs {self.decoder}"]
+        needs += [f"an actor of {stage.spec.table} needs {stage.share}" for stage in self.stages]
+        return "; ".join(needs)
 
 
 @contextmanager
-def _options(watch: StallWatch, store_bytes: int) -> Iterator[None]:
+def _options(watch: StallWatch, store_bytes: Callable[[], int]) -> Iterator[None]:
     """While it lasts, executions of Ray Data are looked after by `watch` instead of Ray's guard.
 
     store_bytes: how much may wait between decoders and backbones in the object store. Without a
@@ -109,10 +150,10 @@ def _options(watch: StallWatch, store_bytes: int) -> Iterator[None]:
     """
     context = ray.data.DataContext.get_current()
     before = context.execution_options
-    limits = ray.data.ExecutionResources.for_limits(object_store_memory=store_bytes)
+    limits = ray.data.ExecutionResources.for_limits(object_store_memory=store_bytes())
     context.execution_options = ray.data.ExecutionOptions(resource_limits=limits)
     context.execution_no_progress_timeout_s = -1
-    context.custom_execution_callback_classes = [watch.callback()]
+    context.custom_execution_callback_classes = [watch.callback(store_bytes)]
     try:
         yield
     finally:
@@ -124,8 +165,7 @@ def _options(watch: StallWatch, store_bytes: int) -> Iterator[None]:
 class _Gather:
     """Brings the parts of shards together that came in several rows."""
 
-    works: Sequence[Mapping[str, Work]]
-    rows: Sequence[pa.Table]
+    items: Rowables
     specs: Sequence[BackboneSpec]
     _seen: dict[int, set[int]] = field(default_factory=dict)
     _count: dict[int, int] = field(default_factory=dict)
@@ -150,11 +190,12 @@ class _Gather:
         if len(self._seen[number]) == self._count.get(number):
             specs = self._of(number)
             made = _Parts(self._count[number], self._node[number], self._times[number])
-            self._merging[merge_shard.remote(self.rows[number], specs, made)] = number
+            self._merging[merge_shard.remote(self.items[number].row(number), specs, made)] = number
 
     def _of(self, number: int) -> list[BackboneSpec]:
         """The backbones that have something to do for a shard."""
-        return [spec for spec in self.specs if _own(spec, self.works[number])]
+        works = self.items[number].works
+        return [spec for spec in self.specs if _own(spec, works)]
 
     def done(self) -> Iterator[tuple[int, Done]]:
         """What is finished by now."""
@@ -171,7 +212,7 @@ class _Gather:
             number = self._merging.pop(ref)
             self._done.append((number, Done(ray.get(ref), self._times[number])))
             for spec in self._of(number):
-                table, name = spec.committer.keeper(_own(spec, self.works[number]))
+                table, name = spec.committer.keeper(_own(spec, self.items[number].works))
                 table.remove_parts(name, self._count[number])
         done, self._done = self._done, []
         yield from done

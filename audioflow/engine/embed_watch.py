@@ -1,6 +1,8 @@
 """The driver's watch over a pipeline: ends it where no clip was finished for too long."""
 
+import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -12,6 +14,7 @@ from audioflow.errors import StalledError
 _LOOK_EVERY_S = 1.0
 _ANSWER_S = 5.0
 _SHOWN = 3
+_STORE_EVERY_S = 10.0
 
 
 class StallWatch:
@@ -72,14 +75,18 @@ class StallWatch:
             "is committed stays, run the same command again to go on"
         )
 
-    def callback(self) -> type[Any]:
-        """A class for Ray Data, which makes one of each execution and calls it at every step."""
+    def callback(self, store_bytes: Callable[[], int]) -> type[Any]:
+        """A class for Ray Data, which makes one of each execution and calls it at every step.
+
+        store_bytes: what may wait in the object store, by the nodes that there are by then.
+        """
         from ray.data._internal.execution.execution_callback import ExecutionCallback
         from ray.data._internal.execution.operators.actor_pool_map_operator import (
             ActorPoolMapOperator,
         )
 
         watch = self
+        store = _Store(store_bytes)
 
         class Check(ExecutionCallback):
             def on_execution_step(self, executor: Any) -> None:
@@ -88,6 +95,24 @@ class StallWatch:
                     for operator, state in executor._topology.items()
                     if isinstance(operator, ActorPoolMapOperator)
                 )
+                store.follow(executor)
                 watch.check()
 
         return Check
+
+
+class _Store:
+    """Lets the limit of an execution follow the nodes that come and go."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._looked = time.monotonic()
+
+    def follow(self, executor: Any) -> None:
+        """Look at the nodes now and then."""
+        if time.monotonic() - self._looked < _STORE_EVERY_S:
+            return
+        self._looked = time.monotonic()
+        with contextlib.suppress(ray.exceptions.RayError):
+            limits = ray.data.ExecutionResources.for_limits(object_store_memory=self._limit())
+            executor._options.resource_limits = limits

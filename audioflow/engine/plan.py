@@ -15,13 +15,14 @@ import pyarrow as pa
 import torch
 
 from audioflow.datasets.sources import read_manifest
+from audioflow.engine.embed_crew import AtWork, on_gpus
 from audioflow.engine.embed_plan import (
     TablePlan,
     augmented_clips,
     embed_shards,
-    is_systemic,
     table_plan,
 )
+from audioflow.engine.embed_todo import is_systemic
 from audioflow.engine.plan_backbone import Backbone, OfTable
 from audioflow.engine.plan_memory import resident_bytes
 from audioflow.engine.plan_probe import OfRecording, Prober, Told, Tried, Way
@@ -32,6 +33,7 @@ from audioflow.media.parts import Wanted
 from audioflow.planning.estimate import Cluster, engine_actors, own_workers
 from audioflow.planning.figures import Forecast, Measured, Price, Rules, TableMeasured, TableTodo
 from audioflow.planning.forecast import Known, forecast
+from audioflow.planning.machines import Machine, Machines
 from audioflow.planning.sample import Floats, Recordings, draw, recordings_of
 from audioflow.recipe import EmbedSection
 from audioflow.shards import Shard, base_name, made_with, retry_number
@@ -70,7 +72,8 @@ def plan(run: Run, asked: Asked, told: Told) -> Forecast:
         for name, choice in section.backbones.items()
     ]
     cluster = _cluster(run, asked)
-    wishes = [(one.choice.actors, one.choice.num_gpus) for one in plans]
+    plans = _on_gpus(run, plans, cluster)
+    wishes = [(one.choice.actors, one.spec.num_gpus) for one in plans]
     own = own_workers(wishes, cluster)
     sample = draw(recordings, asked.sample)
     tried = _tried(recordings, sample.chosen.tolist())
@@ -104,6 +107,14 @@ def plan(run: Run, asked: Asked, told: Told) -> Forecast:
             asked.price,
         )
     )
+
+
+def _on_gpus(run: Run, plans: Sequence[TablePlan], cluster: Cluster) -> list[TablePlan]:
+    """The plans, their backbones on GPUs as the engine would have them on this cluster."""
+    machines = Machines((Machine({"GPU": cluster.gpus}, real_gpus=True),))
+    at_work = [AtWork(one.spec, one.choice) for one in plans]
+    found = on_gpus(at_work, run.recipe.ray.accelerator, machines)
+    return [replace(plan, spec=one.spec) for plan, one in zip(plans, found, strict=True)]
 
 
 def _no_header(manifest: pa.Table) -> Header:
@@ -215,13 +226,12 @@ def _todo(
         if name not in done:
             left[recordings.of_clip[shard.indices]] = True
     older = set(newest) - set(one.names)
-    choice = one.choice
     return TableTodo(
         one.spec.table,
         len(shards),
         len(done),
         actors,
-        choice.num_gpus > 0,
+        one.spec.num_gpus > 0,
         left,
         any(made_with(name, one.settings_key) for name in older),
     )

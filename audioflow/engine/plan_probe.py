@@ -9,10 +9,11 @@ from multiprocessing import active_children
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from audioflow.engine.embed_decode import with_media
 from audioflow.engine.embed_pipeline import Item
-from audioflow.engine.embed_plan import SYSTEMIC
+from audioflow.engine.embed_todo import SYSTEMIC
 from audioflow.engine.embed_work import Work
 from audioflow.engine.plan_backbone import Backbone, OfTable
 from audioflow.engine.plan_memory import peak_bytes
@@ -63,7 +64,7 @@ class Way:
     timeout_s: float
     memory_gb: float
     clips_per_shard: int
-    augment: Sequence[bool]
+    augment: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ class Prober:
 
     def _group(self, number: int, recordings: Sequence[Tried]) -> _Group:
         indices = [index for tried in recordings for index in tried.clips]
-        shard = Shard(f"probe{number}", (), np.array(indices, np.int64), self._manifest)
+        rows = np.array(indices, np.int64)
+        shard = Shard(f"probe{number}", np.zeros(0, np.uint64), rows, self._manifest)
         works = {backbone.spec.table: Work(shard.part, {}) for backbone in self._backbones}
-        item = Item(shard, works, [self._way.augment[index] for index in indices])
+        item = Item(shard, works, self._way.augment[rows].tolist())
         ends = np.cumsum([len(tried.clips) for tried in recordings]).tolist()
         places = [
             range(end - len(tried.clips), end) for end, tried in zip(ends, recordings, strict=True)

@@ -30,25 +30,22 @@ class OnRay:
         self, function: Callable[[Any, Any], Any], shared: Any, items: Iterable[Any]
     ) -> Iterator[tuple[Any, Any]]:
         """As `Each`."""
-        cpus = ray.cluster_resources().get("CPU", 1.0)
         remote = ray.remote(
-            num_cpus=min(1.0, cpus),
-            memory=int(min(self.memory_bytes, _roomiest() / 2)),
+            num_cpus=min(1.0, _cpus() or 1.0),
+            memory=int(min(self.memory_bytes, roomiest() / 2)),
             max_retries=RETRIES,
             scheduling_strategy="SPREAD",
         )(function)
         start = partial(remote.remote, ray.put(shared))
         with in_our_words():
-            yield from self._dealt(start, iter(items), int(cpus) + _WAITING)
+            yield from self._dealt(start, iter(items))
 
-    def _dealt(
-        self, start: Callable[[Any], Any], todo: Iterator[Any], most: int
-    ) -> Iterator[tuple[Any, Any]]:
+    def _dealt(self, start: Callable[[Any], Any], todo: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
         running: dict[Any, Any] = {}
         try:
             for item in todo:
                 running[start(item)] = item
-                if len(running) >= most:
+                if len(running) >= int(_cpus()) + _WAITING:  # nodes may have joined
                     yield from self._ended(running)
             while running:
                 yield from self._ended(running)
@@ -69,7 +66,12 @@ class OnRay:
             yield running.pop(ref), result
 
 
-def _roomiest() -> float:
+def _cpus() -> float:
+    """The CPUs of the cluster as it is."""
+    return float(ray.cluster_resources().get("CPU", 0.0))
+
+
+def roomiest() -> float:
     """The memory (bytes) that Ray may give out on the node that has most."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return max((node.get("memory", 0.0) for node in nodes), default=0.0)

@@ -5,7 +5,7 @@ Shapes: n recordings of the sample, R of the manifest, in the order of `Sample` 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -150,6 +150,27 @@ class Wall:
 
 Wish = tuple[int | None, float]
 """`actors` and `num_gpus` of a backbone, as in the recipe."""
+
+
+def gpu_shares(
+    asked: Sequence[float | None], networks: Sequence[bool], accelerator: str, gpus: float
+) -> list[float]:
+    """How much of a GPU an actor of each backbone gets.
+
+    asked: `num_gpus` of the recipe, which has the last word. networks: which of them gain by a GPU;
+    those share the GPUs that the others leave, each with a whole one if there are enough.
+    """
+    open_ones = sum(
+        network and given is None for given, network in zip(asked, networks, strict=True)
+    )
+    left = int(gpus - sum(given or 0.0 for given in asked))
+    share = 0.0
+    if open_ones and accelerator != "cpu":
+        share = 1 / ceil(open_ones / left) if left > 0 else float(accelerator == "gpu")
+    return [
+        given if given is not None else share * network
+        for given, network in zip(asked, networks, strict=True)
+    ]
 
 
 def own_workers(wishes: Sequence[Wish], cluster: Cluster) -> int:

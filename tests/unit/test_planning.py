@@ -19,6 +19,7 @@ from audioflow.planning.estimate import (
     wall,
 )
 from audioflow.planning.intervals import Interval, effective_count, wilson
+from audioflow.planning.machines import Machine, Machines
 from audioflow.planning.sample import Recordings, Sample, Stratum, allocate, draw, recordings_of
 from audioflow.recipe_embed import BackboneChoice, EmbedSection
 from audioflow.shards import plan_shards
@@ -258,7 +259,7 @@ def test_nothing_to_do_takes_no_time():
 def test_decode_workers_are_those_of_the_engine(cpus):
     section = EmbedSection(backbones={"a": BackboneChoice()}, decode_cpus=2)
     resources = {"CPU": float(cpus)}
-    pipeline = Pipeline(section, [], resources, StorageOptions())
+    pipeline = Pipeline(section, [], Machines((Machine(resources),)), StorageOptions())
     assert decode_workers(Cluster(cpus), 2, 1000) == int(cpus / pipeline.decode_cpus)
     assert decode_workers(Cluster(cpus), 2, 1) == 1
 

@@ -37,7 +37,7 @@ def test_the_defaults_are_those_of_a_plain_run():
     assert (told.sampling, told.mixup, told.spec_augment) == ("shuffle", 0, None)
     assert (told.select, told.patience, told.temperature) == ("val_loss", None, "fit")
     assert (told.normalise, told.precision, told.seed) == (None, "float32", 0)
-    assert (told.workers, told.cpus_per_worker, told.gpus_per_worker) == (1, 0.5, 0)
+    assert (told.workers, told.cpus_per_worker, told.gpus_per_worker) == (1, 0.5, None)
     assert (told.ingest, told.memory_gb) == ("auto", 4)
 
 
