@@ -17,6 +17,7 @@ Kind = Literal[
     "verdict",
     "skip",
     "done",
+    "failed",
     "end",
 ]
 
@@ -29,6 +30,7 @@ class Event:
     one was committed. `progress`: how far it is. `retry`: a worker was lost, and others do what it
     was at. `node`: one has joined the cluster, or was lost. `epoch`, `trial`: one has ended.
     `note`: text worth reading. `verdict`: where the time went. `skip`, `done`: how a table ended.
+    `failed`: so did this one, while others go on.
     """
 
     job: str

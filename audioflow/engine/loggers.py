@@ -185,6 +185,7 @@ class Wandb:
             config=dict(logged.settings),
             dir=place,
             mode="offline" if offline else "online",
+            reinit="create_new",  # others are trained side by side
             settings=wandb.Settings(silent=True, console="off"),
         )
 

@@ -22,7 +22,7 @@ _UNMADE = "an error raised in its creation task"
 
 _ADVICE = "\nFailed to apply UDF transform"
 
-_LOST = (
+LOST = (
     ActorDiedError,
     ActorUnavailableError,
     NodeDiedError,
@@ -38,11 +38,11 @@ def in_our_words() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Ray Data has some of its own, with the cause inside
-        for cause in _causes(error):
-            if isinstance(cause, AudioflowError) and not isinstance(cause, RayTaskError):
-                cause.args = tuple(map(_own_words, cause.args))
-                raise cause from error
-            if isinstance(cause, _LOST):
+        if (ours := ours_in(error)) is not None:
+            ours.args = tuple(map(_own_words, ours.args))
+            raise ours from error
+        for cause in causes_of(error):
+            if isinstance(cause, LOST):
                 told = str(cause).strip().splitlines()[0]
                 if _UNMADE in told:
                     raise  # an actor that cannot be made is a mistake in the program
@@ -53,13 +53,21 @@ def in_our_words() -> Iterator[None]:
         raise
 
 
+def ours_in(error: BaseException) -> AudioflowError | None:
+    """What a worker raised on purpose, if that led to an error."""
+    for cause in causes_of(error):
+        if isinstance(cause, AudioflowError) and not isinstance(cause, RayTaskError):
+            return cause
+    return None
+
+
 def _own_words(text: object) -> object:
     """What we said, without the advice on its own retries that Ray Data adds to it."""
     return text.partition(_ADVICE)[0] if isinstance(text, str) else text
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all that led to it, also on other machines."""
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that led to it, also on other machines and on several at once."""
     seen: set[int] = set()
     todo = [error]
     while todo:
@@ -69,3 +77,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(cause))
         yield cause
         todo += [cause.__cause__, getattr(cause, "cause", None)]
+        todo += [getattr(cause, "controller_failure", None)]  # of Ray Train, as are these
+        todo += getattr(cause, "worker_failures", {}).values()

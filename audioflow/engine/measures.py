@@ -182,6 +182,7 @@ _OF_KIND = {
     "trial": _trial,
     "done": _ended,
     "skip": _ended,
+    "failed": _ended,
 }
 
 

@@ -11,8 +11,12 @@ import ray
 from ray.exceptions import RayError
 
 from audioflow.engine.run import Run
+from audioflow.engine.session import silence
 
 LOOK_EVERY_S = 5.0
+
+_SETTLE_S = 120.0
+_ASK_AGAIN_S = 0.5
 
 
 @dataclass
@@ -66,3 +70,22 @@ def watched_nodes(run: Run, job: str) -> Iterator[Nodes]:
     finally:
         ended.set()
         thread.join()
+
+
+def settled_nodes() -> set[str]:
+    """The ids of the nodes that are there, once Ray knows of those that are gone.
+
+    It notices a node that was lost after 15 to 65 s (`cluster/README.md`), and gives it work until
+    then.
+    """
+    until = time.monotonic() + _SETTLE_S
+    while True:
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        there = [node for node in alive if _answers(node)]
+        if len(there) == len(alive) or time.monotonic() > until:
+            return {str(node["NodeID"]) for node in there}
+        time.sleep(_ASK_AGAIN_S)
+
+
+def _answers(node: Mapping[str, Any]) -> bool:
+    return not silence(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}")

@@ -1,36 +1,24 @@
 """The job `train`: a head per system, by Ray Train; with folds, one head per fold, as Ray tasks."""
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import ray
-import ray.train
-from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.exceptions import RayError
-from ray.train import (
-    CheckpointConfig,
-    FailureConfig,
-    RunConfig,
-    ScalingConfig,
-    WorkerGroupError,
-)
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.queue import Empty, Queue
-
-from audioflow.engine.loggers import Logged, Logger, check_loggers, loggers_of, scalars_of
-from audioflow.engine.lost import RETRIES
+from audioflow.engine.loggers import check_loggers
+from audioflow.engine.nodes import watched_nodes
 from audioflow.engine.run import Run, Watch
 from audioflow.engine.telling import tell_verdict
 from audioflow.engine.train_calibrate import calibrate
 from audioflow.engine.train_data import check_splits, estimated_bytes, folds_of
-from audioflow.engine.train_loop import load_result, train_loop
+from audioflow.engine.train_epochs import Epochs, epochs_of
+from audioflow.engine.train_fits import Fits, Fitted, side_by_side
+from audioflow.engine.train_needs import worker_bytes
+from audioflow.engine.train_place import placed
 from audioflow.engine.train_save import JOB, Trained, save_heads
-from audioflow.engine.train_stream import READ_CPUS, plan_stream
+from audioflow.engine.train_stream import READ_CPUS
 from audioflow.engine.train_task import (
     Classes,
     TrainTask,
@@ -38,29 +26,78 @@ from audioflow.engine.train_task import (
     head_weights,
     inputs_of,
 )
-from audioflow.engine.train_where import trainer_facts
-from audioflow.engine.train_workers import fit_alone
-from audioflow.errors import AudioflowError, InputError, cause_of
+from audioflow.engine.train_tell import Teller
+from audioflow.engine.train_together import fit_together
+from audioflow.engine.train_where import epochs_seconds, trainer_facts
+from audioflow.errors import InputError
 from audioflow.heads import HEADS
 from audioflow.heads.base import is_estimator
 from audioflow.planning.verdict_jobs import trained
 from audioflow.recipe import SystemSection
-from audioflow.recipe_train import TrainSection
-from audioflow.storage import Folder, filesystem
 from audioflow.systems.inputs import InputSpec
 from audioflow.tables import SCHEMA_VERSION, Header, fingerprint
 
-_ASK_AGAIN_S = 0.5
+
+@dataclass(frozen=True)
+class _Plan:
+    """A system that is to be trained: one task, or one per fold.
+
+    examples_bytes: of them in memory. key: of the head that is to be.
+    """
+
+    name: str
+    section: SystemSection
+    tasks: list[TrainTask]
+    folds: list[str]
+    key: str
+    parents: dict[str, str]
+    examples_bytes: int
+    fitted: bool
+    streams: bool
+
+    @property
+    def alone(self) -> bool:
+        """Whether each of its heads is trained by one worker, from memory."""
+        several = self.section.train.workers > 1 and not self.folds
+        return self.fitted or not (self.streams or several)
 
 
 def train(run: Run) -> list[Header]:
-    """Write `heads/<system>/` for every system of the recipe."""
+    """Write `heads/<system>/` for every system of the recipe.
+
+    Heads that one worker trains are trained side by side. Where a system fails the others go on,
+    and what it raised is raised when they are done.
+    """
     check_loggers(run)
-    found = []
-    for name, system in run.recipe.systems.items():
-        _train_system(run, name, system)
-        found.append(calibrate(run, name, system, JOB))
-    return found
+    plans = {name: _planned(run, name, one) for name, one in run.recipe.systems.items()}
+    errors: dict[str, BaseException] = {}
+    found: dict[str, Header] = {}
+
+    def failed(name: str, error: BaseException) -> None:
+        errors[name] = error
+        if len(plans) > 1:
+            run.tell(JOB, "failed", name, error=str(error) or type(error).__name__)
+
+    with contextlib.ExitStack() as stack:
+        at_work = any(plan is not None for plan in plans.values())
+        epochs = stack.enter_context(epochs_of(run)) if at_work else None
+        if at_work:
+            stack.enter_context(watched_nodes(run, JOB))
+        fits = Fits(run.recipe.ray.wait_for_nodes_s)
+        works = {
+            name: partial(_train_system, run, name, plan, epochs, fits)
+            for name, plan in plans.items()
+        }
+        alone = [name for name, plan in plans.items() if plan is None or plan.alone]
+        found |= side_by_side({name: works[name] for name in alone}, fits.stop, failed)
+        for name in [name for name in plans if name not in alone]:
+            try:  # one after the other, since each may take the whole cluster
+                found[name] = works[name]()
+            except Exception as error:  # noqa: BLE001 - the first of them is raised below
+                failed(name, error)
+    if errors:
+        raise next(iter(errors.values()))
+    return [found[name] for name in plans]
 
 
 def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, dict[str, str]]:
@@ -76,46 +113,70 @@ def head_fingerprint(run: Run, name: str, system: SystemSection) -> tuple[str, d
     return fingerprint("head", SCHEMA_VERSION, *parts), parents
 
 
-def _train_system(run: Run, name: str, system: SystemSection) -> Header:
+def _planned(run: Run, name: str, system: SystemSection) -> _Plan | None:
+    """How a system will be trained; None where its head is there. Raises for faults of the input:
+    those of all systems come before the first worker starts."""
     key, parents = head_fingerprint(run, name, system)
-    table = run.head(name)
-    if old := run.unchanged(JOB, name, table, key):
-        return old
-    watch = Watch()
+    if run.unchanged(JOB, name, run.head(name), key):
+        return None
     task = train_task(run, name, system)
-    folds = folds_of(run.manifest().read(["fold"])["fold"].to_pylist())
+    folds = folds_of(run.manifest().read(["fold"])["fold"].unique().to_pylist())
     run.session.ensure()
-    estimator = is_estimator(HEADS.load(system.head.name))
-    epochs = 1 if estimator else system.train.epochs
+    check_splits(task, folds)
+    examples_bytes = estimated_bytes(task)
+    fitted = is_estimator(HEADS.load(system.head.name))
+    streams = not fitted and _streams(run, task, examples_bytes)
+    if streams:
+        _refuse_no_reader(run, task)
+    together = streams or not (folds or fitted)
+    system = placed(run, JOB, name, system, system.train.workers if together else 1)
+    tasks = [replace(task, section=system, fold=fold) for fold in folds or (None,)]
+    return _Plan(name, system, tasks, folds, key, parents, examples_bytes, fitted, streams)
+
+
+def _train_system(
+    run: Run, name: str, plan: _Plan | None, epochs: Epochs | None, fits: Fits
+) -> Header:
+    """Train what is planned of a system, and bring its calibration to what the recipe says."""
+    made: Header | None = None
+    if plan is not None:
+        assert epochs is not None
+        made = _fit_system(run, plan, epochs, fits)
+    header = calibrate(run, name, run.recipe.systems[name], JOB, fits.get)
+    if made is not None:
+        run.finished(JOB, name, made)
+    return header
+
+
+def _fit_system(run: Run, plan: _Plan, epochs: Epochs, fits: Fits) -> Header:
+    name, system, watch = plan.name, plan.section, Watch()
     run.tell(
         JOB,
         "start",
         name,
-        total=epochs * max(1, len(folds)),
+        total=(1 if plan.fitted else system.train.epochs) * len(plan.tasks),
         done=0,
-        folds=folds,
+        folds=plan.folds,
         select=system.train.select,
-        fitted=estimator,
+        fitted=plan.fitted,
     )
-    table.folder.remove_all()
-    check_splits(task, folds)  # before any worker starts: a fault of the input is told at once
-    streams = not estimator and _streams(run, task)
-    if streams:
-        _refuse_no_reader(run, task)
-    tasks = [replace(task, fold=fold) for fold in folds or (None,)]
-    begun = time.time()
-    if streams or (system.train.workers > 1 and not folds and not estimator):
-        results = [_fit_distributed(run, one, key, streams=streams) for one in tasks]
-    else:
-        results = fit_alone_on_ray(run, name, tasks, key)
+    run.head(name).folder.remove_all()
+    with epochs.of(name, system, waits=not plan.alone) as tell:
+        if plan.alone:
+            kept = run.folder / "train" / f"{name}-{plan.key[:12]}"
+            made = fits.fit(
+                plan.tasks, tell, kept, worker_bytes(plan.tasks[0], plan.examples_bytes)
+            )
+        else:
+            made = _fit_distributed(run, plan, tell)
     where: dict[str, Any] = {}
-    if not estimator:
-        found = trained(trainer_facts(task, results, begun, streams=streams))
-        where = tell_verdict(run, JOB, name, found)
-    made = Trained(system, tasks, results, folds, key, parents, where)
-    header = save_heads(run, name, made, watch)
-    run.finished(JOB, name, header)
-    return header
+    if not plan.fitted:
+        facts = trainer_facts(
+            plan.tasks[0], made.results, made.start_s, plan.examples_bytes, streams=plan.streams
+        )
+        where = tell_verdict(run, JOB, name, trained(facts))
+    done = Trained(system, plan.tasks, made.results, plan.folds, plan.key, plan.parents, where)
+    return save_heads(run, name, done, watch)
 
 
 def train_task(
@@ -151,71 +212,19 @@ def _refuse_several(name: str, system: SystemSection, inputs: InputSpec, classes
 def fit_alone_on_ray(
     run: Run, name: str, tasks: Sequence[TrainTask], key: str
 ) -> list[dict[str, Any]]:
-    """A head per task, each in a task of Ray; they go on where an earlier run stopped.
-
-    Ray Train, with its controller and its placement groups, takes some 20 s more for one worker.
-    """
-    section = tasks[0].section.train
+    """A head per task, each in a task of Ray; they go on where an earlier run stopped."""
     kept = run.folder / "train" / f"{name}-{key[:12]}"
-    remote = ray.remote(
-        num_cpus=section.cpus_per_worker, num_gpus=section.gpus_per_worker, max_retries=RETRIES
-    )(fit_alone)
-    with _epochs(run, name, tasks[0].section) as tell:
-        pending = [remote.remote(task, tell, kept) for task in tasks]
-        try:
-            results: list[dict[str, Any]] = ray.get(pending)
-        except RayError as error:
-            raise cause_of(error) from error
-    for result, task in zip(results, tasks, strict=True):
-        result["fold"] = task.fold
-    kept.remove_all()
-    return results
+    with epochs_of(run) as epochs, epochs.of(name, tasks[0].section) as tell:
+        needs = worker_bytes(tasks[0], estimated_bytes(tasks[0]))
+        fits = Fits(run.recipe.ray.wait_for_nodes_s)
+        return fits.fit(tasks, tell, kept, needs).results
 
 
-def _fit_distributed(run: Run, task: TrainTask, key: str, *, streams: bool) -> dict[str, Any]:
-    """One head by DDP over the recipe's number of workers; resumes where an earlier run stopped."""
-    section = task.section.train
-    storage = run.folder / "train"
-    name = f"{task.system}-{key[:12]}" + (f"-{task.fold}" if task.fold is not None else "")
-    stream = plan_stream(task) if streams else None
-    with _epochs(run, task.system, task.section) as tell:
-        trainer = TorchTrainer(
-            train_loop,
-            train_loop_config={"task": task, "tell": tell, "stream": stream},
-            torch_config=TorchConfig(backend="nccl" if section.gpus_per_worker else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=section.workers,
-                use_gpu=section.gpus_per_worker > 0,
-                resources_per_worker=_resources(section),
-            ),
-            run_config=RunConfig(
-                name=name,
-                **_ray_storage(storage),
-                failure_config=FailureConfig(max_failures=2, controller_failure_limit=1),
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
-            ),
-        )
-        try:
-            result = trainer.fit()
-        except WorkerGroupError as error:
-            raise _first_of_ours(error) from error
-        except RayError as error:
-            raise cause_of(error) from error
-    with result.checkpoint.as_directory() as folder:
-        found = load_result(Path(folder))
-    (storage / name).remove_all()
-    return found | {"fold": task.fold}
-
-
-def _first_of_ours(error: WorkerGroupError) -> BaseException:
-    """What a worker raised on purpose; else the error as it is."""
-    causes = (cause_of(failure) for failure in error.worker_failures.values())
-    return next((cause for cause in causes if isinstance(cause, AudioflowError)), error)
-
-
-def _resources(section: TrainSection) -> dict[str, float]:
-    found = {"CPU": section.cpus_per_worker}
-    return found | ({"GPU": section.gpus_per_worker} if section.gpus_per_worker else {})
+def _fit_distributed(run: Run, plan: _Plan, tell: Teller) -> Fitted:
+    """Heads by DDP over the recipe's number of workers, one after the other."""
+    begun = time.time()
+    results = [fit_together(run, task, plan.key, tell, streams=plan.streams) for task in plan.tasks]
+    return Fitted(results, max(0.0, time.time() - begun - epochs_seconds(results)))
 
 
 def _refuse_no_reader(run: Run, task: TrainTask) -> None:
@@ -231,12 +240,12 @@ def _refuse_no_reader(run: Run, task: TrainTask) -> None:
         )
 
 
-def _streams(run: Run, task: TrainTask) -> bool:
+def _streams(run: Run, task: TrainTask, examples_bytes: int) -> bool:
     """Whether the examples stream from their shards, and not from memory; told where it is news."""
     section = task.section.train
     if section.ingest != "auto":
         return section.ingest == "stream"
-    size_gb = estimated_bytes(task) / 2**30
+    size_gb = examples_bytes / 2**30
     if size_gb <= section.memory_gb or section.sampling == "balanced":
         return False
     run.tell(
@@ -247,57 +256,3 @@ def _streams(run: Run, task: TrainTask) -> bool:
         f"({section.memory_gb:g}): they stream from their shards in every epoch",
     )
     return True
-
-
-def _ray_storage(folder: Folder) -> dict[str, Any]:
-    """Where Ray Train keeps its checkpoints: by our file system where the store needs options."""
-    if not folder.options.for_url(folder.url):
-        return {"storage_path": folder.url}
-    fs, path = filesystem(folder.url, folder.options)
-    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(fs))}
-
-
-@contextlib.contextmanager
-def _epochs(
-    run: Run, name: str, section: SystemSection
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Where workers send epoch records; they are told and logged as they come."""
-    queue = Queue(actor_options={"num_cpus": 0})
-    ended = threading.Event()
-
-    def listen(loggers: Sequence[Logger]) -> None:
-        while True:
-            try:
-                record = queue.get(block=True, timeout=0.3)
-            except (Empty, RayError) as error:
-                if ended.is_set():
-                    return
-                if isinstance(error, RayError):  # its node is in trouble; the job will tell
-                    time.sleep(_ASK_AGAIN_S)
-                continue
-            run.tell(JOB, "epoch", name, **record)
-            fold = record.get("fold")
-            for logger in loggers:
-                inner = "" if fold is None else f"fold-{fold}"
-                logger.add(inner, record["epoch"], scalars_of(record))
-
-    logged = Logged(JOB, name, run.head(name).folder, section.model_dump(mode="json"))
-    with loggers_of(run, logged) as loggers:
-        thread = threading.Thread(target=listen, args=(loggers,), daemon=True)
-        thread.start()
-        try:
-            yield Teller(queue)
-        finally:
-            ended.set()
-            thread.join()
-            queue.shutdown(force=True)
-
-
-class Teller:
-    """Sends an epoch's record to the driver; travels to workers."""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        self._queue.put(record)

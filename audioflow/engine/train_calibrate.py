@@ -6,7 +6,9 @@ that other settings are fitted anew to the same heads.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -15,6 +17,7 @@ from audioflow.calibration.system import CALIBRATION, SystemCalibration
 from audioflow.engine.lost import RETRIES
 from audioflow.engine.run import Run
 from audioflow.engine.train_calibrate_work import RawTask, fit_on, raw_scores
+from audioflow.engine.train_needs import alone_cpus
 from audioflow.errors import InputError, cause_of
 from audioflow.recipe import SystemSection
 from audioflow.storage import Folder
@@ -24,8 +27,20 @@ REVISION = 1
 _MOST_CELLS = 50_000_000
 """Scores that are fitted on, clips times classes: 200 MB, and more clips would not tell more."""
 
+Get = Callable[[Sequence[Any]], list[Any]]
+"""Waits for the results of tasks of Ray."""
 
-def calibrate(run: Run, name: str, system: SystemSection, job: str) -> Header:
+
+def get_all(refs: Sequence[Any]) -> list[Any]:
+    """`Get` in the plainest way."""
+    try:
+        found: list[Any] = ray.get(list(refs))
+    except RayError as error:
+        raise cause_of(error) from error
+    return found
+
+
+def calibrate(run: Run, name: str, system: SystemSection, job: str, get: Get = get_all) -> Header:
     """Bring `heads/<system>/calibration.json` to what the recipe says; the head's header now."""
     table = run.head(name)
     header = table.complete_header()
@@ -35,7 +50,14 @@ def calibrate(run: Run, name: str, system: SystemSection, job: str) -> Header:
     key = fingerprint("calibration", REVISION, header.fingerprint, wanted)
     if _is_there(table.folder, header, key):
         return header
-    content = _fitted(run, name, system, header, key).to_bytes()
+    (found,) = get([_asked(run, name, system, header, key)])
+    if found is None:
+        raise InputError(
+            f"system {name!r}: no clip of the split val has an embedding in "
+            f"{run.embeddings(system.backbone).folder.url} to calibrate on; give manifest.splits a "
+            f"share for val, or leave out systems.{name}.calibration"
+        )
+    content = found.to_bytes()
     table.folder.write(CALIBRATION, content)
     done = SystemCalibration.parse(content)
     for text in _told(done):
@@ -61,10 +83,9 @@ def _is_there(folder: Folder, header: Header, key: str) -> bool:
         return False
 
 
-def _fitted(
-    run: Run, name: str, system: SystemSection, header: Header, key: str
-) -> SystemCalibration:
-    """Score the clips in tasks of Ray, one for each head, and fit in another."""
+def _asked(run: Run, name: str, system: SystemSection, header: Header, key: str) -> Any:
+    """Have the clips scored in tasks of Ray, one for each head, and the fit done in another; the
+    reference of what that gives."""
     folds: list[str | None] = [*header.settings["folds"]] or [None]
     section = system.calibration
     assert section is not None
@@ -80,22 +101,10 @@ def _fitted(
         for fold in folds
     ]
     run.session.ensure()
-    options = {"num_cpus": system.train.cpus_per_worker, "max_retries": RETRIES}
+    options = {"num_cpus": alone_cpus(system.train), "max_retries": RETRIES}
     score, fit = ray.remote(**options)(raw_scores), ray.remote(**options)(fit_on)
-    try:
-        parts = [score.remote(task) for task in tasks]
-        found: SystemCalibration | None = ray.get(
-            fit.remote(section, tuple(header.classes), key, *parts)
-        )
-    except RayError as error:
-        raise cause_of(error) from error
-    if found is None:
-        raise InputError(
-            f"system {name!r}: no clip of the split val has an embedding in "
-            f"{tasks[0].embeddings.url} to calibrate on; give manifest.splits a share for val, or "
-            f"leave out systems.{name}.calibration"
-        )
-    return found
+    parts = [score.remote(task) for task in tasks]
+    return fit.remote(section, tuple(header.classes), key, *parts)
 
 
 def _told(done: SystemCalibration) -> list[str]:

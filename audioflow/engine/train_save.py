@@ -100,7 +100,7 @@ def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str)
         layers=dict(zip(inputs.layers, inputs.widths, strict=True)),
         vectors_per_patch=inputs.vectors_per_patch,
         pooling=None if pool is None else {"name": pool.name, "on": pool.on} | dict(pool.options),
-        head=_without_weights(network.head),
+        head=without_weights(network.head),
         classes=list(classes.names),
         head_classes=list(classes.head),
         merge=_merge(classes),
@@ -116,7 +116,7 @@ def _save(folder: Folder, task: TrainTask, result: dict[str, Any], vectors: str)
     return {f"{inner}{name}": sha256 for name, sha256 in files.items()}
 
 
-def _without_weights(head: Mapping[str, Any]) -> dict[str, Any]:
+def without_weights(head: Mapping[str, Any]) -> dict[str, Any]:
     """Name and settings of a head; what it began with is no matter once it is trained."""
     fields = weights_fields(HEADS.load(head["name"]).Settings)
     return dict(head) | dict.fromkeys(fields, RANDOM)

@@ -14,6 +14,7 @@ import torch
 from audioflow.engine.train_checkpoints import Checkpoints
 from audioflow.engine.train_data import example_sets
 from audioflow.engine.train_task import TrainTask
+from audioflow.engine.train_tell import Teller
 from audioflow.events import EpochRecord
 from audioflow.heads import HEADS
 from audioflow.heads.base import is_estimator
@@ -108,6 +109,18 @@ def use_cores(section: TrainSection) -> None:
     torch.set_flush_denormal(True)
 
 
+def fit_timed(task: TrainTask, tell: Teller, kept: Folder) -> dict[str, Any]:
+    """As `fit_alone`, with when it began (Unix time), the seconds it took, and what says that the
+    last epoch was told."""
+    began, started = time.time(), time.perf_counter()
+    result = fit_alone(task, tell, kept)
+    return result | {
+        "began": began,
+        "wall_s": time.perf_counter() - started,
+        "sent": tell.sent,
+    }
+
+
 def fit_alone(task: TrainTask, tell: Tell, kept: Folder) -> dict[str, Any]:
     """One head in a plain task of Ray. kept: where its checkpoints are, from which it goes on."""
     section = task.section.train
@@ -127,7 +140,7 @@ def fit_alone(task: TrainTask, tell: Tell, kept: Folder) -> dict[str, Any]:
         data.material,
         section,
         on_epoch=on_epoch,
-        workers=Workers(device="cuda" if section.gpus_per_worker else "cpu"),
+        workers=Workers(device="cuda" if section.gpus else "cpu"),
         resume=checkpoints.load(),
     )
     return data.result(state)

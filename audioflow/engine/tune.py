@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from audioflow.engine.loggers import Logged, check_loggers, loggers_of
+from audioflow.engine.nodes import watched_nodes
 from audioflow.engine.run import Run, Watch
 from audioflow.engine.train import (
     fit_alone_on_ray,
@@ -22,6 +23,7 @@ from audioflow.engine.train import (
 )
 from audioflow.engine.train_calibrate import calibrate
 from audioflow.engine.train_data import check_splits, folds_of
+from audioflow.engine.train_place import placed
 from audioflow.engine.train_save import Trained, save_heads
 from audioflow.engine.tune_ray import run_trials
 from audioflow.engine.tune_search import JOB, Journal, Search
@@ -62,7 +64,8 @@ def _tune_system(run: Run, name: str, section: TuneSection) -> Header:
     watch = Watch()
     search = _begun(run, name, section, system, key)
     settings = section.model_dump(mode="json") | {"base": system.of_head}
-    with loggers_of(run, Logged(JOB, name, table.folder, settings)) as search.loggers:
+    logged = Logged(JOB, name, table.folder, settings)
+    with watched_nodes(run, JOB), loggers_of(run, logged) as search.loggers:
         mode = _search(search)
     if search.best is None:
         raise InputError(f"{name}: {_why_none(search)}")
@@ -74,14 +77,14 @@ def _tune_system(run: Run, name: str, section: TuneSection) -> Header:
 
 
 def _begun(run: Run, name: str, section: TuneSection, system: SystemSection, key: str) -> Search:
+    system = placed(run, JOB, section.system, system, 1)
     task = train_task(run, name, system)
-    folds = folds_of(run.manifest().read(["fold"])["fold"].to_pylist())
+    folds = folds_of(run.manifest().read(["fold"])["fold"].unique().to_pylist())
     check_splits(task, folds)
     sampler = make_sampler(section.search, read_space(section.space), section.seed)
     journal = Journal(run.folder / "train" / f"tune-{name}-{key[:12]}")
     search = Search(run, name, section, system, task, folds, sampler, journal)
     search.resume()
-    run.session.ensure()
     total = min(section.trials, getattr(sampler, "size", section.trials))
     told = {"select": system.train.select, "default": search.as_written}
     run.tell(JOB, "start", name, total=total, done=len(search.ended), **told)

@@ -15,9 +15,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from audioflow.engine.lost import RETRIES
-from audioflow.engine.tune_search import Search
+from audioflow.engine.room import Room
+from audioflow.engine.tune_search import JOB, Search
 from audioflow.engine.tune_workers import REFUSALS, Outcome, steps_of_trial
 from audioflow.errors import AudioflowError
+from audioflow.planning.machines import Need
 from audioflow.search.reading import read_space
 from audioflow.search.space import points
 
@@ -29,9 +31,12 @@ def run_trials(search: Search, numbers: Sequence[int]) -> None:
     """Run trials that were proposed, and propose more as they end; told as each ends."""
     section, train = search.section, search.system.train
     resources = {"cpu": train.cpus_per_worker}
-    if train.gpus_per_worker:
-        resources["gpu"] = train.gpus_per_worker
+    if train.gpus:
+        resources["gpu"] = train.gpus
     proposer = _Proposer(search, list(numbers))
+    takes = {name.upper(): amount for name, amount in resources.items()}
+    need = Need(f"tune.{search.name}", "a trial", takes)
+    room = Room([need], search.run.recipe.ray.wait_for_nodes_s)
     trainable: Any = tune.with_resources(_trial, resources)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other one prints tables whatever `verbose` says
@@ -51,7 +56,7 @@ def run_trials(search: Search, numbers: Sequence[int]) -> None:
                 name=search.name,
                 storage_path=folder,
                 verbose=0,
-                callbacks=[_Listener(proposer)],
+                callbacks=[_Listener(proposer, room)],
                 failure_config=FailureConfig(max_failures=min(2, RETRIES)),
             ),
         )
@@ -139,6 +144,13 @@ class _Proposer(Searcher):
         """An epoch of a trial."""
         self._last[trial_id] = result
 
+    def begun_again(self, trial_id: str, tries: int, reason: str) -> None:
+        """A trial was lost, with its node or alone, and begins from its first epoch."""
+        number = self._running[trial_id]
+        self._search.run.tell(
+            JOB, "retry", self._search.name, trial=number, tries=tries, reason=reason
+        )
+
     def ended(self, trial_id: str, reason: str | None) -> None:
         """A trial has ended, for a reason where it failed."""
         if trial_id not in self._running:
@@ -166,19 +178,26 @@ class _Proposer(Searcher):
 
 
 class _Listener(Callback):
-    """Tells the proposer how trials go."""
+    """Tells the proposer how trials go, and ends a search whose nodes are all lost."""
 
-    def __init__(self, proposer: _Proposer) -> None:
+    def __init__(self, proposer: _Proposer, room: Room) -> None:
         self._proposer = proposer
+        self._room = room
 
     def __getstate__(self) -> dict[str, Any]:
         """As for the proposer."""
         return {}
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._room.check()
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._proposer.note(trial.trial_id, result)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._proposer.begun_again(trial.trial_id, trial.num_failures, _reason(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._proposer.ended(trial.trial_id, None)

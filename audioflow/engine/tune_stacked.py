@@ -7,9 +7,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from audioflow.engine.lost import RETRIES
+from audioflow.engine.room import Room
 from audioflow.engine.tune_search import Search
 from audioflow.engine.tune_workers import REFUSALS, Outcome, fit_stack
 from audioflow.errors import cause_of
+from audioflow.planning.machines import Need
 from audioflow.search.halving import Halving
 
 MOST_AT_ONCE = 256
@@ -20,6 +22,8 @@ def run_stacks(search: Search, stacks: Sequence[Sequence[int]]) -> None:
     """Run these trials, in groups of equal shapes; told as each group ends."""
     cpus = search.system.train.cpus_per_worker
     remote = ray.remote(num_cpus=cpus, max_retries=RETRIES)(fit_stack)
+    need = Need(f"tune.{search.name}", "a stack of trials", {"CPU": cpus})
+    room = Room([need], search.run.recipe.ray.wait_for_nodes_s)
     pending = []
     for stack in stacks:
         for start in range(0, len(stack), MOST_AT_ONCE):
@@ -37,7 +41,7 @@ def run_stacks(search: Search, stacks: Sequence[Sequence[int]]) -> None:
             pending.append((numbers, refs))
     for numbers, refs in pending:
         try:
-            parts: list[list[Outcome]] = ray.get(refs)
+            parts: list[list[Outcome]] = room.get(refs)
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             if not isinstance(cause, REFUSALS):

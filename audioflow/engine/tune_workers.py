@@ -95,7 +95,7 @@ def stack_key(section: SystemSection, task: TrainTask) -> str | None:
         and train.sampling == "shuffle"
         and train.mixup == 0
         and train.precision == "float32"
-        and train.gpus_per_worker == 0
+        and train.gpus == 0
     )
     if not fits:
         return None
@@ -182,7 +182,7 @@ class _Running:
     def __init__(self, task: TrainTask) -> None:
         section = task.section.train
         data = Prepared.of(task)
-        device = "cuda" if section.gpus_per_worker else "cpu"
+        device = "cuda" if section.gpus else "cpu"
         self._section = section
         self._state = FitState({}, {}, {})
         self._epochs = epochs(

@@ -1,6 +1,7 @@
 """The job `train` on a real Ray: streamed, killed, cross-validated, and with heads of all kinds."""
 
 import inspect
+import signal
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -14,16 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from audioflow.division import CROSS_VALIDATED
-from audioflow.engine import train
+from audioflow.engine import train_epochs, train_together
 from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.engine.train import train_task
 from audioflow.engine.train_data import example_sets
+from audioflow.engine.train_fits import Fits
 from audioflow.engine.train_loop import streaming
 from audioflow.engine.train_stream import StreamSource, StreamTask, plan_stream
 from audioflow.engine.train_task import TrainTask
 from audioflow.errors import InputError
 from audioflow.events import EpochRecord
+from audioflow.storage import local_path
 from audioflow.systems.examples import Examples
 from audioflow.systems.network import network_for
 from audioflow.training import Workers, class_weights, fit
@@ -247,7 +250,7 @@ def test_a_killed_worker_of_two_costs_nothing_and_checkpoints_lie_on_s3(
     )
     write_tables(run, uneven())
     mark = tmp_path / "mark"
-    monkeypatch.setattr(train, "Teller", partial(FatalTeller, epoch=12, mark=mark))
+    monkeypatch.setattr(train_epochs, "Teller", partial(FatalTeller, epoch=12, mark=mark))
     run_job("train", run)
     assert mark.exists()
     epochs = [record["epoch"] for record in heard(run).of("epoch")]
@@ -267,7 +270,8 @@ def test_a_killed_worker_alone_costs_nothing(
     whole = trained(tmp_path / "whole", uneven(), systems=systems)
     run = make_run(tmp_path / "killed", systems=systems)
     write_tables(run, uneven())
-    monkeypatch.setattr(train, "Teller", partial(FatalTeller, epoch=12, mark=tmp_path / "mark"))
+    fatal = partial(FatalTeller, epoch=12, mark=tmp_path / "mark")
+    monkeypatch.setattr(train_epochs, "Teller", fatal)
     run_job("train", run)
     epochs = [record["epoch"] for record in heard(run).of("epoch")]
     assert epochs == [*range(1, 13), *range(11, 15)]
@@ -275,17 +279,65 @@ def test_a_killed_worker_alone_costs_nothing(
 
 
 def test_a_killed_command_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
-    systems = {"a": system({"name": "mlp", "hidden": [64]}, train={"epochs": 300, "batch_size": 4})}
+    systems = {"a": system({"name": "mlp", "hidden": [64]}, train={"epochs": 150, "batch_size": 8})}
     whole = trained(tmp_path / "whole", uneven(), systems=systems)
     run = make_run(tmp_path / "killed", systems=systems)
     write_tables(run, uneven())
-    kill_when(run, "train", lambda kept: bool(list(kept.glob("a-*/checkpoint.pt"))))
+    code, said = kill_when(run, "train", lambda kept: bool(list(kept.glob("a-*/checkpoint.pt"))))
+    assert code == -signal.SIGKILL, said
     assert run.head("a").header() is None
     run_job("train", run)
     first = heard(run).of("epoch")[0]["epoch"]
-    assert 10 < first < 300
+    assert 10 < first < 150
     assert most_apart(weights_of(run, "a"), weights_of(whole, "a")) < 1e-6
-    assert len(records_of(run, "a")) == 300
+    assert len(records_of(run, "a")) == 150
+
+
+def test_ctrl_c_ends_all_systems_and_leaves_their_checkpoints(tmp_path: Path) -> None:
+    """Two are trained at once, and a third one waits for its turn."""
+    train = {"epochs": 100_000, "batch_size": 120, "cpus_per_worker": 1}
+    run = make_run(tmp_path, systems={name: system(train=train) for name in "abc"})
+    write_tables(run, uneven())
+
+    def two(kept: Path) -> bool:
+        return len(list(kept.glob("*/checkpoint.pt"))) >= 2
+
+    code, said = kill_when(run, "train", two, signal.SIGINT)
+    assert code == 1, said
+    assert "stopped; what is committed stays" in said
+    assert "Traceback" not in said
+    kept = Path(local_path(run.folder.url)) / "train"
+    assert len(list(kept.glob("*/checkpoint.pt"))) == 2
+    assert not any(run.head(name).header() for name in "abc")
+
+
+def test_time_in_which_a_task_waited_for_others_is_none_of_its_start() -> None:
+    fits = Fits()
+    fits._ends = [100.0, 160.0, 220.0]
+    result = {"began": 161.5, "wall_s": 30.0, "records": [{"seconds": 9.0}, {"seconds": 19.0}]}
+    assert fits._start_s([result], asked=90.0) == pytest.approx(1.5 + 2.0)
+    assert fits._start_s([result], asked=160.5) == pytest.approx(1.0 + 2.0)
+    other = result | {"began": 225.0}
+    assert fits._start_s([result, other], asked=90.0) == pytest.approx(1.5 + 2.0 + 2.0)
+
+
+def test_a_system_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+    systems = {"bad": system(), "good": system(train={"drop_sources": ["odd"]})}
+    run = make_run(tmp_path, systems=systems)
+    odd = [number == 33 for number in range(40)]
+    corpus = Corpus(
+        count=40,
+        patches=[1 - one for one in odd],
+        sources=["odd" if one else "main" for one in odd],
+    )
+    write_tables(run, corpus, shards=[20, 20])  # only who reads the second shard is in trouble
+    with pytest.raises(InputError, match=r"clip 'clip\d+' has no patch in the embeddings"):
+        run_job("train", run)
+    assert run.head("bad").header() is None
+    assert len(records_of(run, "good")) == TRAIN["epochs"]
+    (failed,) = heard(run).of("failed", "bad")
+    assert "has no patch" in failed["error"]
+    assert len(heard(run).of("done", "good")) == 1
 
 
 @pytest.mark.slow
@@ -302,7 +354,7 @@ def test_a_command_killed_between_training_and_saving_trains_nothing_again(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "load_result", killed)
+        patch.setattr(train_together, "load_result", killed)
         with pytest.raises(Killed):
             run_job("train", run)
     heard(run).clear()

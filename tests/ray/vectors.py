@@ -19,13 +19,12 @@ import pyarrow as pa
 import ray
 import yaml
 from numpy.typing import NDArray
-from ray.util.queue import Queue
 
 from audioflow.cli import plugins
 from audioflow.embeddings import ClipEmbedding, embedding_rows
 from audioflow.engine.embed_plan import embed_shards
 from audioflow.engine.run import Run
-from audioflow.engine.train import Teller
+from audioflow.engine.train_tell import Teller
 from audioflow.events import Event
 from audioflow.recipe_file import load_recipe
 from audioflow.storage import local_path
@@ -244,34 +243,42 @@ def scored(run: Run, system: str) -> dict[str, dict[str, Any]]:
 class FatalTeller(Teller):
     """Kills the worker that tells of this epoch, once: `mark` is the file that says it happened."""
 
-    def __init__(self, queue: Queue, epoch: int, mark: Path) -> None:
-        super().__init__(queue)
+    def __init__(self, inbox: Any, system: str, *, epoch: int, mark: Path, waits: bool) -> None:
+        super().__init__(inbox, system, waits=waits)
         self._epoch, self._mark = epoch, mark
 
     def __call__(self, record: dict[str, Any]) -> None:
         super().__call__(record)
         if record["epoch"] == self._epoch and not self._mark.exists():
             self._mark.touch()
+            ray.get(self.sent or [])
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_when(run: Run, job: str, seen: Callable[[Path], bool], seconds: float = 300) -> None:
-    """Start the command in a process of its own, on the same Ray, and kill that when something is
-    seen in the folder of checkpoints."""
+def kill_when(
+    run: Run, job: str, seen: Callable[[Path], bool], how: int = signal.SIGKILL
+) -> tuple[int, str]:
+    """Start the command in a process of its own, on the same Ray, and end that by a signal when
+    something is seen in the folder of checkpoints; its exit code and what it said."""
     folder = Path(local_path(run.folder.url))
     address = ray.get_runtime_context().gcs_address
     executable = Path(sys.executable).parent / "audioflow"
-    command = [str(executable), job, str(folder.parent / "recipe.yaml")]
+    # Whoever runs the tests in the background of a shell ignores Ctrl-C, and so would this.
+    listens = ["env", "--default-signal=INT"]
+    command = [*listens, str(executable), job, str(folder.parent / "recipe.yaml")]
     with (folder.parent / "out.txt").open("wb") as out:
         driver = subprocess.Popen(
             [*command, f"ray.address={address}"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
         )
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 300
     try:
         while not seen(folder / "train"):
             assert driver.poll() is None, (folder.parent / "out.txt").read_text()
             assert time.monotonic() < deadline, (folder.parent / "out.txt").read_text()
             time.sleep(0.01)
+        driver.send_signal(how)
+        driver.wait(timeout=60)
     finally:
         driver.kill()
         driver.wait()
+    return driver.returncode, (folder.parent / "out.txt").read_text()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from audioflow import console_turns
 from audioflow.console import Console
 from audioflow.console_tables import HEADER_EVERY, MOST_EPOCH_LINES, WIDTH, EpochTable, Thinned
 from audioflow.console_trials import MOST_TRIAL_LINES, TrialTable
@@ -53,6 +54,83 @@ def shown(capsys: pytest.CaptureFixture[str], events: Iterable[Event]) -> list[s
         console(event)
     console.close()
     return capsys.readouterr().out.splitlines()
+
+
+# Systems side by side
+
+
+def of(kind: str, name: str, **data: Any) -> Event:
+    return Event("train", kind, name, data)
+
+
+def two_systems() -> list[Event]:
+    """Of two systems that are trained side by side, the second of which is done first."""
+    begin = {"total": 2, "done": 0, "select": "val_loss"}
+    end = {"rows": 1, "failures": 0, "seconds": 1.0}
+    return [
+        of("start", "audio", **begin),
+        of("start", "video", **begin),
+        of("epoch", "audio", **epoch(1)),
+        of("epoch", "video", **epoch(1)),
+        of("epoch", "video", **epoch(2)),
+        of("done", "video", **end),
+        of("epoch", "audio", **epoch(2)),
+        of("verdict", "audio", text="bound by the network"),
+        of("done", "audio", **end),
+    ]
+
+
+def test_systems_that_are_trained_side_by_side_read_one_after_the_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(capsys, two_systems())
+    place = next(i for i, line in enumerate(lines) if "done" in line) + 1
+    audio, video = lines[:place], lines[place:]
+    assert all("video" not in line for line in audio)
+    assert all("audio" not in line for line in video)
+    for part in (audio, video):
+        assert epochs_of(part) == [1, 2]
+        assert "2 epochs" in part[0]
+        assert part[1].split()[0] == "epoch"
+        assert "done: 1 head, 1.0 s" in part[-1]
+
+
+def test_a_system_that_waits_for_its_worker_keeps_no_other_from_speaking(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    events = two_systems()
+    console = Console()
+    for event in (*events[:2], events[3]):  # both have begun, the second one has ended an epoch
+        console(event)
+    assert epochs_of(capsys.readouterr().out.splitlines()) == [1]
+    for event in (events[2], *events[4:]):
+        console(event)
+    lines = capsys.readouterr().out.splitlines()
+    place = next(i for i, line in enumerate(lines) if "video  done" in line) + 1
+    assert epochs_of(lines[:place]) == [2]
+    assert "audio  2 epochs" in lines[place]
+    assert epochs_of(lines[place:]) == [1, 2]
+    assert "audio  done" in lines[-1]
+
+
+def test_a_system_that_fails_lets_the_next_one_speak(capsys: pytest.CaptureFixture[str]) -> None:
+    events = two_systems()
+    failed = of("failed", "audio", error="clip 'x' has no patch")
+    lines = shown(capsys, [*events[:4], failed, *events[4:6]])
+    place = next(i for i, line in enumerate(lines) if "failed" in line)
+    assert "audio  failed, and the others go on: clip 'x' has no patch" in lines[place]
+    assert epochs_of(lines[place + 1 :]) == [1, 2]
+    assert "video  done" in lines[-1]
+
+
+def test_where_it_takes_long_the_end_of_another_system_is_told_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_turns, "_LONG_S", 0.0)
+    lines = shown(capsys, two_systems())
+    (told,) = [line for line in lines if "more of it when audio has ended" in line]
+    assert "video  is done" in told
+    assert lines.index(told) < next(i for i, line in enumerate(lines) if "audio  done" in line)
 
 
 # Epochs

@@ -120,8 +120,13 @@ def test_lost_nodes_and_shards_done_again_have_a_line(capsys: pytest.CaptureFixt
     console = Console()
     console(Event("embed", "node", "ip-1", {"what": "lost", "node_id": "x", "nodes": 3}))
     console(Event("embed", "retry", "sound", {"shard": "0110", "tries": 1, "reason": "it died"}))
+    again = {"tries": 1, "reason": "1 node was lost."}
+    console(Event("train", "retry", "birds", {"workers": 3} | again))
+    console(Event("tune", "retry", "found", {"trial": 7} | again))
     console.close()
     out = capsys.readouterr().out
+    assert "birds  training goes on with 3 of its workers (1): 1 node was lost." in out
+    assert "found  trial 7 is done again (1): its worker was lost: 1 node was lost." in out
     assert "node ip-1 was lost; 3 are there" in out
     assert "shard 0110 is done again (1): its worker was lost: it died" in out
 

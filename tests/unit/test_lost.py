@@ -2,6 +2,7 @@
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
+from ray.train import WorkerGroupError
 
 from audioflow.engine.lost import in_our_words
 from audioflow.errors import InputError, LostWorkersError, StorageError, cause_of
@@ -45,6 +46,14 @@ def test_lost_workers_are_told_with_the_way_out(lost: Exception) -> None:
     assert isinstance(error, LostWorkersError)
     assert "more often than they are replaced (8 times)" in str(error)
     assert "run the same command again" in str(error)
+
+
+def test_what_one_of_several_workers_raised_counts_more_than_that_others_were_lost() -> None:
+    ours = StorageError("no room; set TMPDIR")
+    one = from_worker(ours)
+    assert told(WorkerGroupError("training", {0: ActorDiedError(), 1: one})) is ours
+    error = told(WorkerGroupError("training", {0: ActorDiedError()}))
+    assert isinstance(error, LostWorkersError)
 
 
 def test_an_actor_that_cannot_be_made_is_a_mistake_in_the_program() -> None:

@@ -1,0 +1,49 @@
+"""A job whose nodes are lost waits for others, but not for ever."""
+
+import pytest
+
+from audioflow.engine import room
+from audioflow.engine.room import LOST_WAIT_S, Room
+from audioflow.errors import LostWorkersError
+from audioflow.planning.machines import Machine, Machines, Need
+
+NEED = Need("systems.birds.train", "a worker", {"CPU": 2.0})
+NONE, SMALL = Machines(()), Machines((Machine({"CPU": 1.0}),))
+ENOUGH = Machines((Machine({"CPU": 1.0}), Machine({"CPU": 2.0})))
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> list[Machines]:
+    """What the cluster is, at every look; the last one stays."""
+    looks: list[Machines] = []
+    monkeypatch.setattr(room, "look", lambda: looks.pop(0) if len(looks) > 1 else looks[0])
+    monkeypatch.setattr(room, "has_autoscaler", lambda: False)
+    monkeypatch.setattr(room, "_LOOK_EVERY_S", 0.0)
+    return looks
+
+
+@pytest.mark.parametrize("machines", [NONE, SMALL])
+def test_where_no_node_has_room_for_as_long_as_the_recipe_waits_it_is_told(
+    there: list[Machines], machines: Machines
+) -> None:
+    there.append(machines)
+    told = (
+        r"for 0 s none was left with room: systems.birds.train: a worker needs 2 CPU, and no node "
+        r"has that. What is committed stays, run the same command again"
+    )
+    with pytest.raises(LostWorkersError, match=told):
+        Room([NEED], 0.0).check()
+
+
+def test_it_waits_for_nodes_that_may_come(there: list[Machines]) -> None:
+    there.extend([NONE, NONE, ENOUGH])
+    Room([NEED], 60.0).wait()
+    there[:] = [NONE]
+    Room([NEED], None).check()
+    assert LOST_WAIT_S > 0
+
+
+def test_a_node_with_room_is_enough(there: list[Machines]) -> None:
+    there.append(ENOUGH)
+    Room([NEED], 0.0).check()
+    Room([NEED], 0.0).wait()
