@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Place:
             key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))
         }
         own = {"AUDIOFLOW_HOME": str(self.folder), "RAY_AUTH_MODE": "disabled"}
+        own |= {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}  # else it takes seconds to end
         return kept | own | {"PATH": f"{BIN}:{os.environ['PATH']}"} | more
 
     def audioflow(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -80,8 +81,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def running(place: Place, **environment: str) -> Iterator[Cluster]:
-    """A cluster while it is needed; it is ended by its own process group, never by name."""
+def running(place: Place, *, cpus: int = 2, gpus: int = 1, **environment: str) -> Iterator[Cluster]:
+    """A cluster while it is needed; it is ended by its own process group, never by name.
+
+    cpus, gpus: of its head, which has none for work where both are 0.
+    """
     folder = Path(tempfile.mkdtemp(prefix="af-"))  # short: Ray's sockets lie in it
     port, dashboard, agent = free_port(), free_port(), free_port()
     command = [
@@ -90,8 +94,8 @@ def running(place: Place, **environment: str) -> Iterator[Cluster]:
             "start",
             "--head",
             "--block",
-            "--num-cpus=2",
-            "--num-gpus=1",
+            f"--num-cpus={cpus}",
+            f"--num-gpus={gpus}",
             "--disable-usage-stats",
         ),
         *(f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"),
@@ -113,6 +117,90 @@ def running(place: Place, **environment: str) -> Iterator[Cluster]:
         end_group(process)
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A further node of a cluster: its processes, which are those of one Unix session, and where
+    they keep what is theirs."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """Number and title of each."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            number = int(folder.name)
+            try:
+                if os.getsid(number) == self.process.pid:
+                    yield number, (folder / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:  # it has just ended
+                continue
+
+    def does(self, *titles: str) -> bool:
+        """Whether a worker of Ray here does one of these at this moment."""
+        running = [title for _, title in self.processes() if title.startswith("ray::")]
+        return any(name in title for title in running for name in titles)
+
+    def lose(self) -> None:
+        """As if it lost its power: all processes at once, the raylet first."""
+        found = sorted(self.processes(), key=lambda one: "raylet/raylet" not in one[1])
+        for number, _ in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The further nodes of a cluster, as far as they are started here."""
+
+    cluster: Cluster
+    started: list[Machine] = field(default_factory=list)
+
+    def add(self, *, cpus: float = 1, gpus: int = 0, tier: str | None = None) -> Machine:
+        """Start one, labelled with a tier or not, and wait until it has joined."""
+        folder = Path(tempfile.mkdtemp(prefix="af-"))
+        command = [
+            *(BIN / "ray", "start", f"--address={self.cluster.address}", "--block"),
+            *(f"--num-cpus={cpus:g}", f"--num-gpus={gpus}", "--disable-usage-stats"),
+            f"--object-store-memory={150 * 2**20}",
+            f"--dashboard-agent-listen-port={free_port()}",
+            # Of its own, both: a node removes what jobs have brought when it has no use for it,
+            # and a driver joins any node that has its address.
+            *(f"--temp-dir={folder}", f"--node-ip-address=127.0.0.{len(self.started) + 10}"),
+            *(() if tier is None else (f"--labels=audioflow/tier={tier}",)),
+        ]
+        path = self.cluster.place.folder / f"node-{len(self.started)}.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env=self.cluster.place.environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.started.append(Machine(process, folder))
+        # One after the other: those that start at once on a machine take each other's ports.
+        wait_until(lambda: "Ray runtime started" in path.read_text(), process, 60)
+        return self.started[-1]
+
+    def alive(self, least: int = 0) -> list[Machine]:
+        """Those that are there; so many at least, with a core each."""
+        found = [one for one in self.started if one.process.poll() is None]
+        return found + [self.add() for _ in range(least - len(found))]
+
+
+@contextlib.contextmanager
+def joining(cluster: Cluster) -> Iterator[Machines]:
+    """Nodes that are added to a cluster; those that are left are lost in the end."""
+    machines = Machines(cluster)
+    try:
+        yield machines
+    finally:
+        for one in machines.started:
+            one.lose()
+            shutil.rmtree(one.folder, ignore_errors=True)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 90) -> None:

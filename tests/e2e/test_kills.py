@@ -1,7 +1,7 @@
 """Whatever is killed while `embed` runs: in the end the table is that of an undisturbed run.
 
-The driver is killed and run again; workers, actors and a node are killed under a driver that goes
-on. What was committed before is not made again.
+The driver is killed and run again; workers and actors are killed under a driver that goes on. What
+was committed before is not made again. For nodes see `test_node_loss.py`.
 """
 
 import os
@@ -185,20 +185,4 @@ def test_killed_workers_and_actors_cost_nothing(
             killed.add(number)
     assert driver.wait(timeout=240) == 0, text(place)
     assert killed
-    assert_same(place.folder, undisturbed)
-
-
-def test_a_lost_node_costs_nothing(place: Place, undisturbed: dict) -> None:
-    from ray.cluster_utils import Cluster as Nodes
-
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        lost = nodes.add_node(num_cpus=2)
-        nodes.add_node(num_cpus=1)
-        driver = start(place, nodes.address)
-        wait_for(lambda: len(commits(place.folder)) >= 6, driver)
-        nodes.remove_node(lost, allow_graceful=False)
-        assert driver.wait(timeout=300) == 0, text(place)
-    finally:
-        nodes.shutdown()  # this process never joined them, and may be in a Ray of its own
     assert_same(place.folder, undisturbed)

@@ -25,7 +25,7 @@ from audioflow.plugins import plugins
 from audioflow.recipe_file import load_recipe
 from audioflow.storage import Folder
 from tests.conftest import ROOT
-from tests.e2e.conftest import Cluster
+from tests.e2e.recipes import header, run_recipe, table, told
 from tests.published import gtzan
 from tests.published_dogs import NEW, audioset_events, audioset_list, dogs, new_clips
 from tests.published_videos import ACTIONS, Kinetics, kinetics
@@ -36,27 +36,13 @@ Run = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs a recipe of the project with overrides, proves its tables, and gives its folder."""
 
     def run(recipe: str, *overrides: str, jobs: Sequence[str] = ("run",)) -> Path:
-        folder = tmp_path_factory.mktemp(recipe)
-        more = [f"run_dir={folder}", f"ray.address={cluster.address}", *overrides]
-        for job in jobs:
-            cluster.place.audioflow(job, f"configs/{recipe}.yaml", *more)
-        if "run" in jobs:
-            cluster.place.audioflow("verify", str(folder))
-        return folder
+        return run_recipe(recipe, tmp_path_factory.mktemp(recipe), *overrides, jobs=jobs)
 
     return run
-
-
-def table(folder: Path, name: str) -> pl.DataFrame:
-    return pl.read_parquet(folder / name / "*.parquet").sort("clip_id")
-
-
-def header(folder: Path, name: str) -> dict[str, Any]:
-    return json.loads((folder / name / "_header.json").read_text())
 
 
 def systems_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -299,7 +285,7 @@ def test_audioset_can_be_mixed_in_from_its_own_lists(kennel: Path) -> None:
 
 
 def test_new_clips_become_a_submission_in_the_order_of_its_template(
-    run: Run, cluster: Cluster, barked: Path, kennel: Path, tmp_path: Path
+    run: Run, barked: Path, kennel: Path, tmp_path: Path
 ) -> None:
     scored = run(
         "dogs_submission",
@@ -310,7 +296,7 @@ def test_new_clips_become_a_submission_in_the_order_of_its_template(
     template, out = kennel / "public" / "sample_submission.csv", tmp_path / "submission.csv"
     command = (ROOT / "configs" / "dogs_submission.yaml").read_text()
     assert "--rename CO_Smoke=COSmoke" in command
-    cluster.place.audioflow(
+    told(
         *("export", "probabilities", str(scored), "--system", "dogs", "--template", str(template)),
         *("--rename", "CO_Smoke=COSmoke", "--out", str(out)),
     )

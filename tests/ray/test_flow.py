@@ -69,6 +69,7 @@ def test_another_head_setting_makes_again_only_what_depends_on_it(make_run) -> N
     }
 
 
+@pytest.mark.slow  # Ray Train takes its time; test_train compares two workers with one, too
 def test_two_workers_come_to_the_same_head_as_one(done: Run, make_run) -> None:
     one = HeadBundle.load(done.head("audio").folder).weights
     run = make_run("systems.audio.train.workers=2")
