@@ -24,7 +24,11 @@ _JOB = f"{{{{{JOB}}}}}"
 
 @dataclass(frozen=True)
 class Query:
-    """One expression; `{name}` stands for a measure of ours, with the labels that are chosen."""
+    """One expression; `{name}` stands for a measure of ours, with the labels that are chosen.
+
+    What happens seldom is shown as it stands: a counter comes to Prometheus with its first event
+    already in it, which neither `rate` nor `increase` sees.
+    """
 
     expression: str
     legend: str
@@ -46,6 +50,7 @@ class Panel:
     unit: str = "short"
     kind: str = "timeseries"
     width: int = 8
+    least: float | None = 0
     most: float | None = None
     stacked: bool = False
 
@@ -118,9 +123,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Failures by error class",
-                "Clips that gave no row, per minute. `network` or `permission` rising: see to the "
+                "Clips that gave no row, so far. `network` or `permission` rising: see to the "
                 "store and the credentials; others: `audioflow failures RUN_DIR` says what to do.",
-                [Query("60 * " + _by("failures", "table", "error"), "{{table}} {{error}}")],
+                [Query("sum by (table, error) ({failures})", "{{table}} {{error}}")],
                 "none",
                 width=12,
                 stacked=True,
@@ -235,6 +240,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Of the last epoch.",
                 [Query("{val_metric}", "{{table}} {{fold}} {{metric}}")],
                 "none",
+                least=None,
             ),
             Panel(
                 "Examples per second",
@@ -262,6 +268,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Of all trials so far; a loss has a minus.",
                 [Query("max by (table) ({best_score})", "{{table}}")],
                 "none",
+                least=None,
             ),
         ),
     ),
@@ -270,14 +277,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Nodes that came and went, shards done again",
-                "Lost nodes cost the shards that were at work there. Often: mostly memory, or spot "
-                "instances that were taken back.",
+                "So far. Lost nodes cost the shards that were at work there. Often: mostly memory, "
+                "or spot instances that were taken back.",
                 [
-                    Query("sum by (change) (increase({node_changes}[5m]))", "nodes {{change}}"),
-                    Query(
-                        "sum by (audioflow_job) (increase({retries}[5m]))",
-                        "{{audioflow_job}} shards again",
-                    ),
+                    Query("sum by (change) ({node_changes})", "nodes {{change}}"),
+                    Query("sum by (audioflow_job) ({retries})", "{{audioflow_job}} shards again"),
                     Query("max({nodes})", "nodes"),
                 ],
                 width=12,
@@ -390,7 +394,8 @@ def _panels() -> Iterator[dict[str, Any]]:
     number, y = 1, 0
     for title, panels in ROWS:
         place = {"h": 1, "w": _WIDTH, "x": 0, "y": y}
-        yield {"id": number, "type": "row", "title": title, "gridPos": place, "panels": []}
+        row = {"id": number, "type": "row", "title": title, "gridPos": place}
+        yield row | {"collapsed": False, "panels": []}
         number, y, x = number + 1, y + 1, 0
         for panel in panels:
             if x + panel.width > _WIDTH:
@@ -404,9 +409,9 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
     custom = {"fillOpacity": 40 if panel.stacked else 8, "showPoints": "never"}
     if panel.stacked:
         custom["stacking"] = {"mode": "normal", "group": "A"}
-    defaults: dict[str, Any] = {"unit": panel.unit, "min": 0, "custom": custom}
-    if panel.most is not None:
-        defaults["max"] = panel.most
+    bounds = {"min": panel.least, "max": panel.most}
+    defaults: dict[str, Any] = {"unit": panel.unit, "custom": custom}
+    defaults |= {name: value for name, value in bounds.items() if value is not None}
     return {
         "id": number,
         "type": panel.kind,

@@ -40,6 +40,7 @@ RECIPE = {
 SRUN = """#!/usr/bin/env bash
 # `srun OPTIONS COMMAND`: the options say on which node; there is one machine.
 while [[ $1 == --* ]]; do echo "$1" >>"$CALLS"; shift; done
+echo "$RAY_AUTH_TOKEN" >"$CALLS.token"
 export SLURM_GPUS_ON_NODE=0
 exec "$@"
 """
@@ -72,8 +73,8 @@ class Slurm:
             "SLURM_CPUS_PER_TASK": "1",
             "SLURM_SUBMIT_DIR": str(self.folder),
         }
-        ours = {"AUDIOFLOW_VENV": str(BIN.parent), "AUDIOFLOW_STATE": str(self.folder / "state")}
-        own = Place(self.folder).environment(**slurm, **ours, CALLS=str(self.folder / "calls"))
+        ours = {"AUDIOFLOW_VENV": str(BIN.parent), "CALLS": str(self.folder / "calls")}
+        own = Place(self.folder).environment(**slurm, **ours)
         del own["RAY_AUTH_MODE"]
         return own | {"PATH": f"{self.folder / 'bin'}:{own['PATH']}"}
 
@@ -154,7 +155,7 @@ def test_a_job_out_of_time_is_queued_again_and_survives_the_end_of_a_spot_node(
         end_group(job)
     assert slurm.calls[-1] == f"scontrol requeue {JOB}"
     assert "stopped by SIGTERM" in slurm.text
-    assert not list((slurm.folder / "state").iterdir()), "the token of a Ray that has ended"
+    assert not Path(f"/tmp/af-{JOB}").exists(), "the files of a Ray that has ended"
     before = slurm.receipts
     assert before
 
@@ -185,8 +186,8 @@ def test_a_job_out_of_time_is_queued_again_and_survives_the_end_of_a_spot_node(
 def watching(slurm: Slurm, place: str) -> subprocess.Popen[str]:
     ip = subprocess.check_output(["hostname", "--all-ip-addresses"], text=True).split()[0]
     address = f"{ip}:{21000 + JOB % 5000}"  # as the script says
-    (token,) = (slurm.folder / "state").iterdir()
-    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    token = (slurm.folder / "calls.token").read_text().strip()
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     script = ROOT / "cluster" / "spot_watch.py"
     return subprocess.Popen(
         [sys.executable, script, "--address", address, "--metadata", place, "--every", "0.2"],

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -74,6 +75,10 @@ def clean(
     assert not proxy.injected
     media = [path for method, path in proxy.requests if method == "GET" and "/corpus/" in path]
     assert len(media) == len(set(media)) == 48, "one download per recording"
+    lists = [(how, path) for how, path in proxy.requests if not path.startswith(f"/{BUCKET}/")]
+    asked = [urlsplit(path) for how, path in lists if how != "POST"]  # those remove, by full names
+    prefixes = {parse_qs(one.query)["prefix"][0].partition("/")[0] for one in asked}
+    assert prefixes == {"corpus", "clean"}, "the right to list may end at a prefix"
     return run
 
 

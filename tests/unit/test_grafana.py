@@ -2,9 +2,12 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from audioflow.engine.measures import JOB, MEASURES
 from docs import grafana
@@ -48,6 +51,39 @@ def test_every_measure_is_on_a_panel() -> None:
         if not shown & {one.exported + end for end in SUFFIXES}
     ]
     assert absent == []
+
+
+@pytest.mark.parametrize("name", ["failures", "node_changes", "retries", "trials"])
+def test_what_happens_seldom_is_shown_as_a_total(name: str) -> None:
+    """Prometheus' `rate` and `increase` do not see what a counter begins with."""
+    shown = [one for one in EXPRESSIONS if MEASURES[name].exported in one]
+    assert shown
+    assert not [one for one in shown if "rate(" in one or "increase(" in one]
+
+
+def test_what_can_be_less_than_nothing_is_not_cut_off() -> None:
+    bounds = {panel["title"]: panel["fieldConfig"]["defaults"] for panel in PANELS}
+    below = {title for title, defaults in bounds.items() if "min" not in defaults}
+    assert below == {"Metrics on val", "Best score"}
+
+
+def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    chosen = {"$__rate_interval": "1m", "$run": ".*", "$job": ".*"}
+    rules = []
+    for number, expression in enumerate(EXPRESSIONS):
+        for name, value in chosen.items():
+            expression = expression.replace(name, value)  # noqa: PLW2901
+        rules.append({"record": f"one:{number}", "expr": expression})
+    path = tmp_path / "rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
+    done = subprocess.run(
+        [promtool, "check", "rules", path], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(EXPRESSIONS)} rules found" in done.stdout
 
 
 def test_rays_own_metrics_are_those_of_the_dashboards_that_ray_brings() -> None:
