@@ -5,32 +5,39 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := $(BIN)/audioflow run configs/demo.yaml
 
-.PHONY: demo test slow bench docs lint types format lock clean help
+.PHONY: demo test quick rays slow bench docs lint types format lock clean help
 
 help:
 	@echo "make demo    set up, make a small corpus, run the whole flow, say where the report is"
 	@echo "make test    set up, run the tests         make slow    run those that take minutes"
+	@echo "make quick   only tests without Ray        make rays    only tests with a Ray"
 	@echo "make lint    ruff, rules and format        make types   mypy"
 	@echo "make bench   time embed against what its cores allow (CASE=name for one case)"
 	@echo "make docs    write docs/recipe.md and cluster/grafana.json anew from the program"
 	@echo "make format  let ruff rewrite the files    make clean   remove runs/, data/demo, data/bench"
 
+# --no-compile: of the 28,000 files that would be compiled, for a minute, few are ever imported.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v[:2] >= (3, 11) else \
 	  f"audioflow needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
 demo: $(READY)
 	$(DEMO)
 
-# Those without Ray, one thread each; then those with Ray, a Ray for each of the two processes. Much of
-# their time is waiting: two at once take two thirds of the time.
-test: $(READY)
+test: quick rays
+
+# Those without Ray, one thread each.
+quick: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e tests/ray
+
+# Those with Ray, one Ray for each of two processes, which take a file at a time, the longest first
+# (tests/conftest.py).
+rays: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/ray
 
 # What takes minutes: recordings of three hours in every format, a million clips.
 slow: $(READY)

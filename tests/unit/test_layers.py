@@ -22,15 +22,16 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors",
-        "clip downloads events hashes parquet places records redaction registry recipe"
+        "clip downloads events hashes ids parquet pieces places records redaction registry recipe"
         " recipe_augment recipe_calibration recipe_checks recipe_embed recipe_faults recipe_file"
         " recipe_fuse"
         " recipe_fuse_checks recipe_names recipe_score recipe_score_checks"
         " recipe_searches recipe_sources recipe_splits"
         " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml retries schemas search"
-        " storage stores tables timing trial_text",
+        " storage stores tables texts timing trial_text",
         "bootstrap cut division foreign_scores id_lists join listing manifest matching media"
-        " metrics npy_arrays npz ranking shards spool stratify",
+        " metrics npy_arrays npz ranking shards spool stratify"
+        " additions clip_columns file_table grouping manifest_rows text_index",
         "calibration embeddings frontend scores weights",
         "networks",
         "backbones datasets heads importers pooling score_importers",
@@ -39,7 +40,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         " planning report serving training verify",
         "plugins",
         "engine",
-        "cli cli_tools codebook_cli console console_tables console_trials doctor_cli planning_cli"
+        "cli cli_tools codebook_cli console console_results console_status console_tables"
+        " console_trials console_turns doctor_cli planning_cli"
         " compare_cli datasets_cli explain_cli export_cli run_argument search_cli serve_cli"
         " submit_cli weights_cli",
         "jobs",
@@ -134,8 +136,24 @@ BESIDE: dict[tuple[str, str], str] = {
     ("tables", "storage"): "where it is written",
     ("tables", "timing"): "who made a shard is kept with its receipt",
     ("id_lists", "npy_arrays"): "ids may be an array",
+    ("grouping", "clip_columns"): "whose groups they are",
+    ("division", "clip_columns"): "what is divided",
+    ("division", "grouping"): "whole groups go to one side",
     ("division", "stratify"): "splits by shares",
     ("manifest", "division"): "splits and folds",
+    ("manifest", "additions"): "clips of further data sets",
+    ("manifest", "clip_columns"): "what it is made from",
+    ("manifest", "grouping"): "what must not straddle splits",
+    ("manifest", "manifest_rows"): "clips as rows",
+    ("manifest_rows", "clip_columns"): "what becomes rows",
+    ("manifest_rows", "division"): "the split and fold of each",
+    ("manifest_rows", "grouping"): "messages name some of many",
+    ("additions", "clip_columns"): "clips of further data sets",
+    ("additions", "division"): "one split for all of them",
+    ("additions", "grouping"): "what each was cut from",
+    ("additions", "manifest_rows"): "clips as rows",
+    ("file_table", "listing"): "the files that are found",
+    ("file_table", "text_index"): "files by path",
     ("metrics", "bootstrap"): "intervals",
     ("metrics", "ranking"): "metrics of a ranking",
     ("checks", "neighbours"): "near-duplicates are neighbours on two sides of a split",
@@ -156,7 +174,10 @@ BESIDE: dict[tuple[str, str], str] = {
     ("cli_tools", "planning_cli"): "what one of its tools does",
     ("cli", "console"): "what a person sees",
     ("console", "console_tables"): "rows that come while a job runs",
+    ("console", "console_results"): "what a report found, in its place",
+    ("console", "console_status"): "how far and how fast, in its place",
     ("console", "console_trials"): "rows that come while a job runs",
+    ("console", "console_turns"): "who speaks, of systems that are trained side by side",
     ("console_trials", "console_tables"): "the grid they stand in",
     ("cli_tools", "export_cli"): "what one of its tools does",
     ("export_cli", "console"): "errors look the same",
@@ -192,6 +213,7 @@ LIGHT = (
     " recipe_names recipe_score recipe_score_checks recipe_searches recipe_sources recipe_splits"
     " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml parquet places records"
     " redaction retries stores downloads schemas search storage tables listing stratify manifest"
+    " additions clip_columns file_table grouping manifest_rows text_index"
     " clip division"
     " shards media bootstrap ranking metrics cut join"
     " npz npy_arrays id_lists matching foreign_scores spool datasets importers"
