@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -159,20 +159,43 @@ class Machines:
     started: list[Machine] = field(default_factory=list)
 
     def add(self, *, cpus: float = 1, gpus: int = 0, tier: str | None = None) -> Machine:
-        """Start one, labelled with a tier or not, and wait until it has joined."""
-        folder = Path(tempfile.mkdtemp(prefix="af-"))
+        """Start one, labelled with a tier or not, and wait until it has joined.
+
+        Of several that start at once on a machine, as other tests may start some, one may find its
+        ports taken, and ends; it is started again.
+        """
+        options = [f"--num-cpus={cpus:g}", f"--num-gpus={gpus}"]
+        options += [] if tier is None else [f"--labels=audioflow/tier={tier}"]
+        for _ in range(3):
+            self.started.append(self._start(options))
+            path = self.log(len(self.started) - 1)
+            try:
+                wait_until(
+                    lambda path=path: "Ray runtime started" in path.read_text(),
+                    self.started[-1].process,
+                    60,
+                )
+            except EndedError:
+                continue
+            return self.started[-1]
+        raise AssertionError(path.read_text())
+
+    def log(self, number: int) -> Path:
+        """What a node has said."""
+        return self.cluster.place.folder / f"node-{number}.log"
+
+    def _start(self, options: Sequence[str]) -> Machine:
+        number, folder = len(self.started), Path(tempfile.mkdtemp(prefix="af-"))
         command = [
-            *(BIN / "ray", "start", f"--address={self.cluster.address}", "--block"),
-            *(f"--num-cpus={cpus:g}", f"--num-gpus={gpus}", "--disable-usage-stats"),
-            f"--object-store-memory={150 * 2**20}",
+            *(BIN / "ray", "start", f"--address={self.cluster.address}", "--block", *options),
+            *("--disable-usage-stats", f"--object-store-memory={150 * 2**20}"),
             f"--dashboard-agent-listen-port={free_port()}",
             # Of its own, both: a node removes what jobs have brought when it has no use for it,
             # and a driver joins any node that has its address.
-            *(f"--temp-dir={folder}", f"--node-ip-address=127.0.0.{len(self.started) + 10}"),
-            *(() if tier is None else (f"--labels=audioflow/tier={tier}",)),
+            f"--temp-dir={folder}",
+            f"--node-ip-address=127.{os.getpid() % 250 + 1}.0.{number + 10}",
         ]
-        path = self.cluster.place.folder / f"node-{len(self.started)}.log"
-        with path.open("wb") as log:
+        with self.log(number).open("wb") as log:
             process = subprocess.Popen(
                 command,
                 env=self.cluster.place.environment(),
@@ -180,10 +203,7 @@ class Machines:
                 stderr=log,
                 start_new_session=True,
             )
-        self.started.append(Machine(process, folder))
-        # One after the other: those that start at once on a machine take each other's ports.
-        wait_until(lambda: "Ray runtime started" in path.read_text(), process, 60)
-        return self.started[-1]
+        return Machine(process, folder)
 
     def alive(self, least: int = 0) -> list[Machine]:
         """Those that are there; so many at least, with a core each."""
@@ -219,13 +239,18 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 90) -
     raise TimeoutError(url)
 
 
+class EndedError(AssertionError):
+    """A process ended that was to go on."""
+
+
 def wait_until(
     condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float
 ) -> None:
     """Wait while a process runs; it must not end meanwhile."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, "it ended too early"
+        if process.poll() is not None:
+            raise EndedError(f"it ended too early with {process.returncode}")
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -163,7 +163,7 @@ ON_GPU = ("embed.backbones.acoustic.num_gpus=0.5", "embed.backbones.color.num_gp
     ("title", "commits_before", "way"),
     [
         ("EmbedWorker", (0, 8, 20), ()),
-        ("decode_and_tell", (0, 0, 0), ON_GPU),
+        ("decode_asked", (0, 0, 0), ON_GPU),
         ("EmbedShard", (0, 8, 20), ON_GPU),
     ],
 )

@@ -286,7 +286,7 @@ def test_embed_loses_a_node_that_decodes_and_one_with_gpus(
     gpus = [nodes.add(cpus=0, gpus=1), nodes.add(cpus=0, gpus=1)]
     job = begin("embed", f"embed.backbones={json.dumps(GPUS)}")
     job.until(lambda: len(embedded(home)) >= 4)
-    lose(job, two, "decode_and_tell")
+    lose(job, two, "decode_asked")
     job.until(lambda: len(embedded(home)) >= 12)
     lose(job, gpus, "EmbedShard")
     assert len(embedded(home)) < CLIPS
