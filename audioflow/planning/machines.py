@@ -38,7 +38,7 @@ class Machine:
 
     def room(self, need: "Need") -> int:
         """How many of what is needed fit side by side on a node that has nothing else to do."""
-        return _put(need, self, dict(self.resources), _MANY) if self.gives(need) else 0
+        return _put(need, self, dict(self.resources), _MANY)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A job whose nodes are lost waits for others, but not for ever."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from audioflow.engine import room
@@ -47,3 +49,17 @@ def test_a_node_with_room_is_enough(there: list[Machines]) -> None:
     there.append(ENOUGH)
     Room([NEED], 0.0).check()
     Room([NEED], 0.0).wait()
+
+
+def test_room_that_came_back_starts_the_clock_anew(
+    there: list[Machines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(room, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    asked = Room([NEED], 10.0)
+    for at, machines in ((108.0, NONE), (109.0, ENOUGH), (118.0, NONE)):
+        now[0], there[:] = at, [machines]
+        asked.check()
+    now[0] = 119.5
+    with pytest.raises(LostWorkersError, match="for 10 s none was left"):
+        asked.check()
