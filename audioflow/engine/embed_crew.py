@@ -86,7 +86,8 @@ class Crew:
         takes = BASE_BYTES + DECODE_BYTES + sum(map(_memory, self.backbones))
         labels = self.section.placement.decode
         resources = {"CPU": share, "memory": self._memory(takes, {"CPU": share}, labels)}
-        return Need("embed", "a worker", resources, labels)
+        key = "embed.placement.decode" if labels else "embed"
+        return Need(key, "a worker", resources, labels)
 
     @property
     def without_memory(self) -> int:

@@ -54,7 +54,7 @@ REFUSED_S = 10.0
         ),
         (
             "embed.placement.decode={zone: moon}",
-            "embed: a worker needs 1 CPU, .*label zone=moon, and no node has that",
+            "embed.placement.decode: a worker needs 1 CPU, .*label zone=moon, and no node has that",
         ),
     ],
 )
