@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := $(BIN)/audioflow run configs/demo.yaml
 
+# Where bytecode is not kept, every process compiles what it imports anew: that took a second run of
+# the demo from 3.5 to 8.7 s of CPU, and the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test quick rays slow bench docs lint types format lock clean help
 
 help:

@@ -62,7 +62,8 @@ class EmbedSection(Settings):
     smaller share can be read is a failure (`truncated`). max_failed_share: more failures than this,
     and the job ends with exit code 3, its tables complete. give_up_after: where so many first clips
     all fail for credentials or the network, the job ends. stall_timeout_s: no clip finished for so
-    long, and the job ends. augment: altered copies of clips.
+    long, and the job ends; the first workers have two minutes at least to begin. augment: altered
+    copies of clips.
     """
 
     backbones: dict[str, BackboneChoice] = Field(default_factory=dict)

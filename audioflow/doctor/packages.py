@@ -1,10 +1,13 @@
 """Versions of what audioflow is built on, and whether it loads."""
 
 import importlib
+import importlib.util
 import platform
 import shutil
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from audioflow import __version__
 
@@ -33,13 +36,15 @@ EXTRAS = {
 class Packages:
     """versions: "" where a package is missing. details: of some, such as the CUDA of torch.
 
-    extras: whether all of an extra is installed. broken: package -> why it does not load.
+    extras: whether all of an extra is installed. broken: package -> why it does not load. compiled:
+    whether processes find bytecode of what they import, or may leave some for the next.
     """
 
     versions: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     extras: dict[str, bool] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    compiled: bool = True
 
 
 def packages() -> Packages:
@@ -54,7 +59,7 @@ def packages() -> Packages:
             except (ImportError, OSError, RuntimeError, AttributeError) as error:
                 broken[name] = f"{name} {versions[name]} does not load: {error}"
     extras = {name: all(map(_version, needed)) for name, needed in EXTRAS.items()}
-    return Packages(versions, _details(broken), extras, broken)
+    return Packages(versions, _details(broken), extras, broken, _compiled())
 
 
 def _version(name: str) -> str:
@@ -62,6 +67,13 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
+
+
+def _compiled() -> bool:
+    if not sys.dont_write_bytecode:
+        return True
+    found = importlib.util.find_spec("ray")
+    return found is None or found.cached is None or Path(found.cached).exists()
 
 
 def _details(broken: dict[str, str]) -> dict[str, str]:

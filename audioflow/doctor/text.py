@@ -1,5 +1,6 @@
 """What the doctor found, in words: sections of rows, and the problems with what to do."""
 
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ if TYPE_CHECKING:  # it needs torch, which takes seconds to load
 
 _KIB = 1024
 _SHOWN_WEIGHTS = 12
+_NOT_COMPILED = (
+    "PYTHONDONTWRITEBYTECODE is set and the packages have no bytecode: every worker compiles what "
+    "it imports, which takes seconds each; unset it, or once: python -m compileall -q -j 0 "
+    f"{sysconfig.get_path('purelib')}"
+)
 OBJECT_STORE_SHARE = 0.3
 """Of the memory at hand: what Ray takes for objects where nothing is said."""
 
@@ -62,6 +68,8 @@ def package_section(found: Packages) -> Section:
     notes = [f"extras installed: {', '.join(has) or 'none'}"]
     if lacks:
         notes.append(f"others: pip install {' '.join(lacks)}")
+    if not found.compiled:
+        notes.append(_NOT_COMPILED)
     return Section("packages", rows, notes=notes)
 
 

@@ -123,7 +123,7 @@ class Pool:
         actors = [more() for _ in range(min(self.workers, count))]
         needs = f"each of {len(actors)} workers needs {self.room.worker}"
         watch = StallWatch(self.stall_timeout_s, board, needs)
-        deal = _Deal(actors, count, row, self.lost)
+        deal = _Deal(actors, count, row, self.lost, watch.moved)
         growth = None if self.room.fixed else _Growth(self.room, deal, more)
         try:
             with in_our_words():
@@ -174,10 +174,17 @@ class _Deal:
     """
 
     def __init__(
-        self, actors: Sequence[Any], count: int, row: Callable[[int], Any], lost: Lost
+        self,
+        actors: Sequence[Any],
+        count: int,
+        row: Callable[[int], Any],
+        lost: Lost,
+        began: Callable[[], None],
     ) -> None:
+        """began: is called whenever an actor is ready for work."""
         self.left = count
         self._lost = lost
+        self._began = began
         self._actors: list[Any] = []
         self._row = row
         self._todo = deque(range(count))
@@ -236,6 +243,7 @@ class _Deal:
                 raise
             self._gone.add(place)
             return
+        self._began()
         self._give(place)
 
     def _take_back(self, place: int, number: int, error: RayActorError) -> None:

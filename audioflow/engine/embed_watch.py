@@ -16,6 +16,10 @@ _ANSWER_S = 5.0
 _SHOWN = 3
 _STORE_EVERY_S = 10.0
 
+START_S = 120.0
+"""So long the first workers may take to begin, where the recipe allows less: they load what they
+need, on some machines over the network, and no clip can be at fault."""
+
 
 class StallWatch:
     """When a clip was last finished, by what comes out and by what the workers tell.
@@ -32,11 +36,13 @@ class StallWatch:
         self._needs = needs
         self._last = self._looked = time.monotonic()
         self._finished = 0
+        self._begun = False
         self.waiting = 0
 
     def moved(self) -> None:
-        """Say that something came out."""
+        """Say that something came out, or that a worker has begun."""
         self._last = time.monotonic()
+        self._begun = True
 
     def check(self) -> None:
         """Raise `StalledError` where nothing was finished for longer than the limit."""
@@ -46,11 +52,15 @@ class StallWatch:
             return
         self._looked = now
         finished, busy = self._ask()
-        if finished > self._finished:
+        if finished > self._finished or (busy and not self._begun):
             self._finished = finished
-            self._last = now
-        if now - self._last >= self._limit_s:
+            self.moved()
+        if now - self._last >= self._allowed_s:
             raise StalledError(self._message(busy))
+
+    @property
+    def _allowed_s(self) -> float:
+        return self._limit_s if self._begun else max(self._limit_s, START_S)
 
     def _ask(self) -> tuple[int, list[Busy]]:
         """Clips finished by those who told, and who is at work."""
@@ -67,13 +77,17 @@ class StallWatch:
         if len(busy) > _SHOWN:
             what += f"; and {len(busy) - _SHOWN} more"
         if not busy:
-            free = ray.available_resources()
-            have = ", ".join(f"{free.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
+            have = self._free()
             what = f"no worker is at work: {self._needs}, and {have} are free on the cluster"
         return (
-            f"no clip was finished for {self._limit_s:g} s (embed.stall_timeout_s): {what}. What "
-            "is committed stays, run the same command again to go on"
+            f"no clip was finished for {self._allowed_s:g} s (embed.stall_timeout_s): {what}. "
+            "What is committed stays, run the same command again to go on"
         )
+
+    def _free(self) -> str:
+        """What nobody has of the cluster."""
+        free = ray.available_resources()
+        return ", ".join(f"{free.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
 
     def callback(self, store_bytes: Callable[[], int]) -> type[Any]:
         """A class for Ray Data, which makes one of each execution and calls it at every step.

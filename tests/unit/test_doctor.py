@@ -1,10 +1,13 @@
 """What `audioflow doctor` finds out about vectors, packages and the machine, and in which words."""
 
+import importlib.util
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import requires
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -231,6 +234,23 @@ def test_a_package_that_is_missing_or_broken_is_told():
     assert "  av              18       av 18 does not load: libx.so" in lines
     assert "  extras installed: litert" in lines
     assert "  others: pip install 'audioflow[onnx]'" in lines
+
+
+@pytest.mark.parametrize(("kept", "there"), [(False, False), (False, True), (True, False)])
+def test_bytecode_that_is_not_kept_is_told_where_there_is_none(
+    kept: bool, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec("ray")
+    assert found is not None
+    found.cached = str(tmp_path / "ray.pyc")
+    if there:
+        Path(found.cached).touch()
+    monkeypatch.setattr(sys, "dont_write_bytecode", not kept)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    shown = packages()
+    assert shown.compiled == (kept or there)
+    notes = "\n".join(package_section(shown).notes)
+    assert ("PYTHONDONTWRITEBYTECODE is set" in notes) != shown.compiled
 
 
 def test_the_machine_is_this_one():
