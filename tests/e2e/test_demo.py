@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -86,15 +87,19 @@ def test_the_python_of_the_tour_reads_what_the_demo_made(
     assert f"# {told}" in README
 
 
-def test_a_second_run_does_no_work_and_says_so_within_15_seconds(
-    demo: Path, cluster: Cluster
-) -> None:
-    started = time.monotonic()
+def test_a_second_run_does_no_work_and_says_so_within_seconds(demo: Path, cluster: Cluster) -> None:
+    before = cpu_seconds()
     done = cluster.place.audioflow("run", RECIPE)
-    assert time.monotonic() - started < 15
+    assert cpu_seconds() - before < 10
     lines = [line for line in done.stdout.splitlines() if re.match(r"\d\d:\d\d:\d\d", line)]
     assert len(lines) == 9
     assert all("nothing to do: complete and unchanged" in line for line in lines)
+
+
+def cpu_seconds() -> float:
+    """Of the processes that were started here and have ended: what else runs does not count."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_tables(

@@ -185,7 +185,7 @@ def test_a_silent_server_costs_no_more_than_patience_and_one_attempt(
     begun = time.monotonic()
     with pytest.raises(InputError, match=r"cannot be read after [234] attempts: Read timeout"):
         impatient.read("a")
-    assert time.monotonic() - begun < 1.5 + 0.5 + 1
+    assert time.monotonic() - begun < 10, "all attempts would take 20 s and more"
 
 
 def test_a_listing_of_many_pages_is_read_though_every_third_page_fails(
