@@ -1,7 +1,7 @@
 """All files under a root, on local disk or in any object store, for readers of data sets."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +18,9 @@ from audioflow.stores import (
     path_url,
     refuse_option,
 )
+
+_PAGE = 1000
+"""Names in an answer of S3: it gives no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +52,93 @@ def each_file(root: str, options: StorageOptions = NO_OPTIONS) -> Iterator[Found
 
 
 def _find_remote(root: str, options: StorageOptions) -> Iterator[FoundFile]:
-    told = masked(root, options.secrets)
+    path = ""
+    for path, page in _listed(root, options):
+        for name, entry in page:
+            relative = name[len(path) + 1 :]
+            if name.endswith("/") or any(part.startswith(".") for part in relative.split("/")):
+                continue
+            state = (entry.get(key) for key in ("ETag", "etag", "mtime", "created"))
+            version = str(next((value for value in state if value), "")).strip('"')
+            url = name if "://" in name else f"{root.split('://', 1)[0]}://{name}"
+            yield FoundFile(url, relative, int(entry.get("size") or 0), version)
 
-    def find() -> tuple[str, dict[str, Any]]:
-        fs, path = filesystem(root, options, listing=True)
+
+Entries = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+def _listed(root: str, options: StorageOptions) -> Iterator[tuple[str, Entries]]:
+    """The path of the root in its store, and what is below it, by name, a page at a time."""
+    told = masked(root, options.secrets)
+    in_pages = root.startswith(("s3://", "s3a://")) and not _version_aware(root, options)
+    pages, path = (_PagesOfS3 if in_pages else _OnePage)(root, options), ""
+    while not pages.done:
+        try:
+            path, page = retried(pages.next, TABLES)
+        except AccessFailed as failed:
+            if failed.nature == "not_found":
+                problem = f"does not exist{failed.after}, or nothing is in it"
+            else:
+                problem = f"cannot be listed{failed.after}: {cause(failed.error)}"
+            raise InputError(f"{told} {masked(problem, options.secrets)}") from failed.error
+        except TypeError as error:
+            refuse_option(root, options, error)
+            raise
+        if page and page[0][0] == path:
+            raise InputError(f"{told} is a file, a folder was expected")
+        yield path, page
+
+
+def _version_aware(root: str, options: StorageOptions) -> bool:
+    return bool(options.for_url(root).get("version_aware"))
+
+
+class _OnePage:
+    """All that is in a store below a root, at once."""
+
+    def __init__(self, root: str, options: StorageOptions) -> None:
+        self._root, self._options = root, options
+        self.done = False
+
+    def next(self) -> tuple[str, Entries]:
+        fs, path = filesystem(self._root, self._options, listing=True)
         fs.invalidate_cache()
-        entries = fs.find(path, detail=True)
+        entries: dict[str, Any] = fs.find(path, detail=True)
         if not entries:
             fs.info(path)  # raises where the root itself is not there
-        return path, entries
+        self.done = True
+        return path.rstrip("/"), sorted(entries.items())
 
-    try:
-        path, entries = retried(find, TABLES)
-    except AccessFailed as failed:
-        if failed.nature == "not_found":
-            problem = f"does not exist{failed.after}, or nothing is in it"
-        else:
-            problem = f"cannot be listed{failed.after}: {cause(failed.error)}"
-        raise InputError(f"{told} {masked(problem, options.secrets)}") from failed.error
-    except TypeError as error:
-        refuse_option(root, options, error)
-        raise
-    path = path.rstrip("/")
-    if path in entries:
-        raise InputError(f"{told} is a file, a folder was expected")
-    scheme = root.split("://", 1)[0]
-    for name in sorted(entries):
-        entry = entries.pop(name)
-        relative = name[len(path) + 1 :]
-        if name.endswith("/") or any(part.startswith(".") for part in relative.split("/")):
-            continue
-        state = (entry.get(key) for key in ("ETag", "etag", "mtime", "created"))
-        version = str(next((value for value in state if value), "")).strip('"')
-        url = name if "://" in name else f"{scheme}://{name}"
-        yield FoundFile(url, relative, int(entry.get("size") or 0), version)
+
+class _PagesOfS3:
+    """The same of S3, which lists in the order of names, a thousand with every request.
+
+    Its library gives all of them at once, a kilobyte each.
+    """
+
+    def __init__(self, root: str, options: StorageOptions) -> None:
+        self._root, self._options = root, options
+        self._more: dict[str, str] = {}
+        self.done = False
+
+    def next(self) -> tuple[str, Entries]:
+        """The next page; one that failed is asked for again."""
+        fs, path = filesystem(self._root, self._options)
+        path = path.rstrip("/")
+        bucket, key, _ = fs.split_path(path)
+        asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "MaxKeys": _PAGE}
+        answer = fs.call_s3("list_objects_v2", **asked, **self._more, **fs.req_kw)
+        page: list[tuple[str, Mapping[str, Any]]] = [
+            (f"{bucket}/{one['Key']}", {"size": one["Size"], "ETag": one.get("ETag")})
+            for one in answer.get("Contents", ())
+        ]
+        empty = not page and not self._more
+        if empty and fs.info(path)["type"] == "file":  # raises where the root itself is not there
+            page = [(path, {})]
+        self.done = not answer.get("IsTruncated")
+        if not self.done:
+            self._more = {"ContinuationToken": answer["NextContinuationToken"]}
+        return path, page
 
 
 def _find_local(root: str) -> Iterator[FoundFile]:
