@@ -9,6 +9,7 @@ from urllib.parse import quote
 from audioflow.errors import InputError
 from audioflow.redaction import masked
 from audioflow.retries import TABLES, AccessFailed, cause, retried
+from audioflow.s3_pages import in_pages, page
 from audioflow.stores import (
     NO_OPTIONS,
     StorageOptions,
@@ -18,9 +19,6 @@ from audioflow.stores import (
     path_url,
     refuse_option,
 )
-
-_PAGE = 1000
-"""Names in an answer of S3: it gives no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +50,17 @@ def each_file(root: str, options: StorageOptions = NO_OPTIONS) -> Iterator[Found
 
 
 def _find_remote(root: str, options: StorageOptions) -> Iterator[FoundFile]:
-    path = ""
-    for path, page in _listed(root, options):
-        for name, entry in page:
+    for path, entries in _listed(root, options):
+        for name, entry in entries:
             relative = name[len(path) + 1 :]
             if name.endswith("/") or any(part.startswith(".") for part in relative.split("/")):
                 continue
             state = (entry.get(key) for key in ("ETag", "etag", "mtime", "created"))
             version = str(next((value for value in state if value), "")).strip('"')
             url = name if "://" in name else f"{root.split('://', 1)[0]}://{name}"
-            yield FoundFile(url, relative, int(entry.get("size") or 0), version)
+            yield FoundFile(
+                url, relative, int(entry.get("size") or entry.get("Size") or 0), version
+            )
 
 
 Entries = Sequence[tuple[str, Mapping[str, Any]]]
@@ -70,11 +69,10 @@ Entries = Sequence[tuple[str, Mapping[str, Any]]]
 def _listed(root: str, options: StorageOptions) -> Iterator[tuple[str, Entries]]:
     """The path of the root in its store, and what is below it, by name, a page at a time."""
     told = masked(root, options.secrets)
-    in_pages = root.startswith(("s3://", "s3a://")) and not _version_aware(root, options)
-    pages, path = (_PagesOfS3 if in_pages else _OnePage)(root, options), ""
+    pages = (_Pages if in_pages(root, options.for_url(root)) else _OnePage)(root, options)
     while not pages.done:
         try:
-            path, page = retried(pages.next, TABLES)
+            path, entries = retried(pages.next, TABLES)
         except AccessFailed as failed:
             if failed.nature == "not_found":
                 problem = f"does not exist{failed.after}, or nothing is in it"
@@ -84,13 +82,9 @@ def _listed(root: str, options: StorageOptions) -> Iterator[tuple[str, Entries]]
         except TypeError as error:
             refuse_option(root, options, error)
             raise
-        if page and page[0][0] == path:
+        if entries and entries[0][0] == path:
             raise InputError(f"{told} is a file, a folder was expected")
-        yield path, page
-
-
-def _version_aware(root: str, options: StorageOptions) -> bool:
-    return bool(options.for_url(root).get("version_aware"))
+        yield path, entries
 
 
 class _OnePage:
@@ -110,35 +104,24 @@ class _OnePage:
         return path.rstrip("/"), sorted(entries.items())
 
 
-class _PagesOfS3:
-    """The same of S3, which lists in the order of names, a thousand with every request.
-
-    Its library gives all of them at once, a kilobyte each.
-    """
+class _Pages:
+    """The same of S3, page by page; one that failed is asked for again."""
 
     def __init__(self, root: str, options: StorageOptions) -> None:
         self._root, self._options = root, options
-        self._more: dict[str, str] = {}
+        self._more: str | None = None
         self.done = False
 
     def next(self) -> tuple[str, Entries]:
-        """The next page; one that failed is asked for again."""
         fs, path = filesystem(self._root, self._options)
         path = path.rstrip("/")
-        bucket, key, _ = fs.split_path(path)
-        asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "MaxKeys": _PAGE}
-        answer = fs.call_s3("list_objects_v2", **asked, **self._more, **fs.req_kw)
-        page: list[tuple[str, Mapping[str, Any]]] = [
-            (f"{bucket}/{one['Key']}", {"size": one["Size"], "ETag": one.get("ETag")})
-            for one in answer.get("Contents", ())
-        ]
-        empty = not page and not self._more
+        found = page(fs, path, self._more)
+        entries: Entries = found.entries
+        empty = not entries and not self._more
         if empty and fs.info(path)["type"] == "file":  # raises where the root itself is not there
-            page = [(path, {})]
-        self.done = not answer.get("IsTruncated")
-        if not self.done:
-            self._more = {"ContinuationToken": answer["NextContinuationToken"]}
-        return path, page
+            entries = [(path, {})]
+        self._more, self.done = found.more, found.more is None
+        return path, entries
 
 
 def _find_local(root: str) -> Iterator[FoundFile]:

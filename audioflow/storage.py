@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from audioflow.downloads import (  # noqa: F401  (who handles files finds all of it here)
     copies_ahead,
@@ -25,6 +25,7 @@ from audioflow.retries import (  # noqa: F401  (the same)
     nature,
     retried,
 )
+from audioflow.s3_pages import in_pages, page
 from audioflow.stores import (  # noqa: F401  (the same)
     NO_OPTIONS,
     StorageOptions,
@@ -181,6 +182,8 @@ class Folder:
         fs, path = filesystem(self.url, self.options, listing=True)
         fs.invalidate_cache()
         try:
+            if in_pages(self.url, self.options.for_url(self.url)):
+                return _names_in_pages(fs, path)
             entries = fs.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError) as error:
             return _unless_absent(error, [])
@@ -251,6 +254,16 @@ def _local_names(path: str) -> list[str]:
             return [entry.name for entry in entries if entry.is_file()]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _names_in_pages(fs: Any, path: str) -> list[str]:
+    names: list[str] = []
+    more: str | None = None
+    while True:
+        entries, more = page(fs, path, more, deep=False)
+        names += (name for entry, _ in entries if (name := entry.rsplit("/", 1)[-1]))
+        if more is None:
+            return names
 
 
 def _replace_local(path: Path, data: bytes) -> None:

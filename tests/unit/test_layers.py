@@ -27,8 +27,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         " recipe_fuse"
         " recipe_fuse_checks recipe_names recipe_score recipe_score_checks"
         " recipe_searches recipe_sources recipe_splits"
-        " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml retries schemas search"
-        " storage stores tables texts timing trial_text",
+        " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml retries s3_pages schemas"
+        " search storage stores tables texts timing trial_text",
         "bootstrap cut division foreign_scores id_lists join listing manifest matching media"
         " metrics npy_arrays npz ranking shards spool stratify"
         " additions clip_columns file_table grouping manifest_rows text_index",
@@ -90,6 +90,7 @@ BESIDE: dict[tuple[str, str], str] = {
     ("storage", "downloads"): "one place for whoever handles files",
     ("storage", "redaction"): "what fails is told without secrets",
     ("storage", "retries"): "every access is tried again",
+    ("storage", "s3_pages"): "how a bucket is listed",
     ("storage", "stores"): "where a url leads",
     ("recipe_sources", "recipe_splits"): "which splits there are",
     ("recipe_sources", "registry"): "a section is `Settings`",
@@ -212,7 +213,8 @@ LIGHT = (
     " recipe_checks recipe_faults recipe_file"
     " recipe_names recipe_score recipe_score_checks recipe_searches recipe_sources recipe_splits"
     " recipe_systems recipe_train recipe_tune recipe_uses recipe_yaml parquet places records"
-    " redaction retries stores downloads schemas search storage tables listing stratify manifest"
+    " redaction retries s3_pages stores downloads schemas search storage tables listing stratify"
+    " manifest"
     " additions clip_columns file_table grouping manifest_rows text_index"
     " clip division"
     " shards media bootstrap ranking metrics cut join"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import s3fs
 
-from audioflow import listing
+from audioflow import s3_pages
 from audioflow.errors import InputError
 from audioflow.listing import each_file, find_files
 from audioflow.storage import Folder
@@ -37,7 +37,7 @@ def folder(s3_server: str, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> 
     for name in (*NAMES, *LEFT_OUT):
         root.write(name, name.encode())
     Folder(f"s3://{bucket}/run-2", root.options).write("other.wav", b"other")
-    monkeypatch.setattr(listing, "_PAGE", PAGE)
+    monkeypatch.setattr(s3_pages, "PAGE", PAGE)
     proxy.clear()
     return root
 
@@ -100,3 +100,16 @@ def test_a_root_may_be_a_bucket_but_neither_a_file_nor_missing(folder: Folder) -
         find_files(f"{folder.url}/no", options)
     with pytest.raises(InputError, match=r"s3://no-such-bucket-here does not exist"):
         find_files("s3://no-such-bucket-here", options)
+
+
+def test_the_names_of_a_folder_are_those_of_its_own_files(folder: Folder, proxy: FaultyS3) -> None:
+    assert folder.names() == ["top.wav"]
+    cats = Folder(f"{folder.url}/cat", folder.options)
+    own = [name for name in NAMES if name.startswith("cat/") and "sub" not in name]
+    proxy.clear()
+    assert cats.names() == sorted(name.removeprefix("cat/") for name in own)
+    assert pages(proxy) == -(-(len(own) + len(["sub/", ".hidden.wav"])) // PAGE)
+    cats.write("", b"")  # some tools leave an empty file that stands for the folder itself
+    assert cats.names() == sorted(name.removeprefix("cat/") for name in own)
+    assert Folder(f"{folder.url}/no", folder.options).names() == []
+    assert Folder("s3://no-such-bucket-here/run", folder.options).names() == []

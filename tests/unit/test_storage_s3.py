@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from audioflow import retries
+from audioflow import retries, s3_pages
 from audioflow.datasets import READERS
 from audioflow.errors import InputError, MediaError, StorageError
 from audioflow.listing import find_files
@@ -191,17 +191,10 @@ def test_a_silent_server_costs_no_more_than_patience_and_one_attempt(
 def test_a_listing_of_many_pages_is_read_though_every_third_page_fails(
     folder: Folder, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import s3fs
-
-    pages = s3fs.S3FileSystem._list_pages
-
-    def small_pages(self: Any, method: str, **kwargs: Any) -> Any:
-        return pages(self, method, **kwargs, MaxKeys=2)
-
     names = [f"{number:02d}" for number in range(25)]
     for name in names:
         folder.write(name, b"")
-    monkeypatch.setattr(s3fs.S3FileSystem, "_list_pages", small_pages)
+    monkeypatch.setattr(s3_pages, "PAGE", 2)
     proxy.clear()
     proxy.add(Rule(("slow_down", "refuse"), every=3))
     assert folder.names() == names
