@@ -205,7 +205,9 @@ def _loaded(spec: HeadSpec, weights: Mapping[str, Tensor]) -> SystemNetwork:
         # No first weights are drawn, nor read from the file that training started from.
         with torch.device("meta"):
             network = SystemNetwork(spec.network)
-        network.to_empty(device="cpu").load_state_dict(dict(weights))
+        kinds = {name: weight.dtype for name, weight in network.state_dict().items()}
+        own = {name: _copy(weight, kinds.get(name)) for name, weight in weights.items()}
+        network.load_state_dict(own, assign=True)
     except (RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, ValidationError):
             raise
@@ -215,6 +217,10 @@ def _loaded(spec: HeadSpec, weights: Mapping[str, Tensor]) -> SystemNetwork:
             f"{spec.layers} with {len(spec.head_classes)} classes: {why}"
         ) from error
     return network
+
+
+def _copy(weight: Tensor, kind: torch.dtype | None) -> Tensor:
+    return weight.to(kind or weight.dtype, copy=True)
 
 
 def _read_weights(folder: Folder, data: Mapping[str, Any]) -> dict[str, Tensor] | bytes:
