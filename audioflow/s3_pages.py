@@ -1,4 +1,4 @@
-"""Listings of S3, a page at a time: s3fs gives all of them at once, a kilobyte for each name."""
+"""Listings of S3, a page at a time: s3fs gives all of them at once, two kilobytes for each."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
