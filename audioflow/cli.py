@@ -24,6 +24,7 @@ from audioflow.plugins import plugins
 from audioflow.recipe import JOBS, Recipe
 from audioflow.recipe_file import load_recipe
 from audioflow.recipe_yaml import read_text
+from audioflow.status_writer import StatusWriter
 
 HELP = {
     "manifest": "Find the clips, their labels and their splits.",
@@ -130,7 +131,8 @@ def _do(command: Command, console: Console, stack: ExitStack) -> None:
 
     load_recipe(command.recipe, command.overrides, plugins(), command.job, early)
     (run,) = runs
-    console.begin(command.job, run.folder.url, command.text)
+    status = StatusWriter(run.folder, command.job, command.text)
+    console.begin(command.job, run.folder.url, command.text, status)
     run_job(command.job, run)
     console.end(command.job, run)
 

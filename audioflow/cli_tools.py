@@ -23,6 +23,7 @@ from audioflow import (
     export_cli,
     search_cli,
     serve_cli,
+    status_cli,
     submit_cli,
     weights_cli,
 )
@@ -50,6 +51,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 
 TOOLS = {
+    "status": status_cli.HELP,
     "verify": "Prove that every table of a run is whole, or list what is not.",
     "failures": "Show which clips of a run failed, why, and what to do.",
     "plan": "Probe a small sample, and say what the job embed will take.",
@@ -68,6 +70,7 @@ TOOLS = {
 
 def register(app: typer.Typer) -> None:
     """Add the tools to the command line."""
+    app.command("status", help=TOOLS["status"])(status_cli.status_command)
     app.command("verify", help=TOOLS["verify"])(verify_command)
     app.command("failures", help=TOOLS["failures"])(failures_command)
     app.command("plan", help=TOOLS["plan"])(plan_command)

@@ -18,8 +18,10 @@ from audioflow.console_tables import EpochTable, Line
 from audioflow.console_trials import TrialTable
 from audioflow.console_turns import Turns
 from audioflow.errors import AudioflowError, InputError
+from audioflow.event_text import text_of
 from audioflow.events import Event
 from audioflow.redaction import masked, masked_command, masked_faults, masked_values
+from audioflow.status_writer import StatusWriter
 from audioflow.verify.text import plural
 
 STATUS_EVERY_S = 10.0
@@ -40,6 +42,7 @@ class Console:
         self._made = self._told = time.monotonic()
         self._lock = threading.Lock()
         self._stream = _open(events)
+        self._status_file: StatusWriter | None = None
         self._ended = threading.Event()
         self._secrets: frozenset[str] = frozenset()
 
@@ -50,13 +53,28 @@ class Console:
     def _masked(self, text: str) -> str:
         return masked(text, self._secrets)
 
-    def begin(self, job: str, run_dir: str, command: str = "") -> None:
-        """Say what is about to run and where its tables lie."""
+    def begin(
+        self, job: str, run_dir: str, command: str = "", status: StatusWriter | None = None
+    ) -> None:
+        """Say what is about to run and where its tables lie; status: says so in the folder, too."""
         self._out.print(f"[bold]audioflow {job}[/bold]  {escape(self._masked(run_dir))}")
         told = {"run_dir": run_dir, "command": masked_command(command)}
         self._record(Event(job, "begin", "", told))
         if not self._out.is_terminal:
             threading.Thread(target=self._keep_telling, daemon=True).start()
+        if status is not None:
+            self._begin_status(job, status)
+
+    def _begin_status(self, job: str, status: StatusWriter) -> None:
+        if other := status.other():
+            heard = f"last heard of {max(0.0, time.time() - other.written):.0f} s ago"
+            where = f"{other.host}, process {other.pid}, {heard}"
+            text = f"another command may be at work on this run: {other.command} ({where})"
+            self(
+                Event(job, "note", job, {"text": f"{text}; both do what is open, and one in vain"})
+            )
+        self._status_file = status
+        status.begin()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -72,6 +90,8 @@ class Console:
         event = replace(event, data=masked_values(event.data, self._secrets))
         if self._stream:
             _write(self._stream, event)
+        if self._status_file:
+            self._status_file(event)
         return event
 
     def finish(self, job: str, exit_code: int, error: str = "") -> None:
@@ -82,6 +102,10 @@ class Console:
             told["error"] = self._masked(masked_faults(error))
         with self._lock:
             self._record(Event(job, "end", "", told))
+        if self._status_file:
+            self._status_file.finish(exit_code, told.get("error", ""))
+            if problem := self._status_file.problem:
+                self.error(f"the state of the run could not be written down: {problem}")
 
     def error(self, message: str) -> None:
         """Show why the run ended; on standard error."""
@@ -152,22 +176,16 @@ class Console:
         """Progress says enough of it."""
 
     def _retry(self, event: Event, data: dict[str, Any]) -> None:
-        if (workers := data.get("workers")) is not None:
-            what = f"training goes on with {workers} of its workers ({data['tries']})"
-        else:
-            kind = "trial" if "trial" in data else "shard"
-            what = f"{kind} {data[kind]} is done again ({data['tries']}): its worker was lost"
-        self._line(event, f"{what}: {data['reason']}")
+        self._line(event, text_of(event))
 
     def _node(self, event: Event, data: dict[str, Any]) -> None:
-        told = {"joined": "has joined", "lost": "was lost"}[data["what"]]
-        self._line(replace(event, name=""), f"node {event.name} {told}; {data['nodes']} are there")
+        self._line(replace(event, name=""), text_of(event))
 
     def _verdict(self, event: Event, data: dict[str, Any]) -> None:
-        self._line(event, str(data["text"]))
+        self._line(event, text_of(event))
 
     def _note(self, event: Event, data: dict[str, Any]) -> None:
-        self._line(event, str(data["text"]))
+        self._line(event, text_of(event))
 
     def _skip(self, event: Event, data: dict[str, Any]) -> None:
         self._stopbar()
@@ -192,7 +210,7 @@ class Console:
     def _failed(self, event: Event, data: dict[str, Any]) -> None:
         self._end_table()
         self._current = None
-        self._line(event, f"failed, and the others go on: {data['error']}")
+        self._line(event, text_of(event))
 
     def _line(self, event: Event, text: str) -> None:
         self._told = time.monotonic()

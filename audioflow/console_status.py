@@ -6,13 +6,15 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from audioflow.event_text import UNITS
+
 
 class Status:
     """How far and how fast a job goes, from its own events."""
 
     def __init__(self, job: str = "", total: int = 0, done: int = 0, late_s: float = 0.0) -> None:
         self.total = total
-        self.unit = {"train": "epochs", "tune": "trials"}.get(job, "clips")
+        self.unit = UNITS.get(job, "clips")
         self.data: dict[str, Any] = {"done": done}
         self._before = done
         self._started = time.monotonic() - late_s

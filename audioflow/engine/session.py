@@ -9,16 +9,21 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from audioflow.errors import InputError
+from audioflow.errors import ClusterError, InputError
 from audioflow.recipe import RaySection
 
+START_S = 120.0
+"""How long a local Ray may take to start."""
+
 _CONNECT_S = 5.0
+_LOOK_EVERY_S = 0.5
 _QUIET = ("ray.data", "ray.train", "ray.tune", "ray")
 
 
@@ -148,12 +153,13 @@ class Session:
         os.environ.setdefault("RAY_preload_python_modules", "audioflow.engine.preload")
         # Else the workers wait for all that Ray starts beside them, such as its dashboard.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        ray.init(
-            address="local",
-            num_cpus=self._section.num_cpus,
-            include_dashboard=self._section.dashboard,
-            **options,
-        )
+        with patient(START_S):
+            ray.init(
+                address="local",
+                num_cpus=self._section.num_cpus,
+                include_dashboard=self._section.dashboard,
+                **options,
+            )
         self._started = True
 
     def close(self) -> None:
@@ -167,6 +173,39 @@ class Session:
             self._started = False
         self._closed.set()
         self._beginning = None
+
+
+@contextlib.contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Wait so long for a Ray that is started meanwhile; by itself it gives up after 30 s, however
+    busy the machine is. Raises `ClusterError` where that is not enough."""
+    from ray._private import services
+
+    looked = services.get_node
+
+    def get_node(*arguments: Any, **named: Any) -> Any:
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return looked(*arguments, **named)
+            except RuntimeError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_LOOK_EVERY_S)
+
+    services.get_node = get_node
+    try:
+        yield
+    except Exception as error:  # Ray raises just that
+        if type(error) is not Exception or "startup" not in str(error):
+            raise
+        raise ClusterError(
+            f"Ray did not start on this machine within {seconds:g} s: too much else runs on it, or "
+            "it lacks memory; try again, or start Ray by `ray start --head` and join it by "
+            "ray.address=auto"
+        ) from error
+    finally:
+        services.get_node = looked
 
 
 def configure_data() -> None:

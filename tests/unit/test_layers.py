@@ -31,19 +31,20 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         " search storage stores tables texts timing trial_text",
         "bootstrap cut division foreign_scores id_lists join listing manifest matching media"
         " metrics npy_arrays npz ranking shards spool stratify"
-        " additions clip_columns file_table grouping manifest_rows text_index",
+        " additions clip_columns event_text file_table grouping manifest_rows run_status"
+        " text_index",
         "calibration embeddings frontend scores weights",
         "networks",
         "backbones datasets heads importers pooling score_importers",
         "systems",
         "checks codebook comparing doctor explain exporters failures fusion goldens neighbours"
-        " planning report serving training verify",
+        " planning report serving status_writer training verify",
         "plugins",
         "engine",
         "cli cli_tools codebook_cli console console_results console_status console_tables"
         " console_trials console_turns doctor_cli planning_cli"
         " compare_cli datasets_cli explain_cli export_cli run_argument search_cli serve_cli"
-        " submit_cli weights_cli",
+        " status_cli submit_cli weights_cli",
         "jobs",
     )
 )
@@ -173,6 +174,9 @@ BESIDE: dict[tuple[str, str], str] = {
     ("planning", "verify"): "counts and odd names look the same everywhere",
     ("cli", "cli_tools"): "its tools",
     ("cli_tools", "planning_cli"): "what one of its tools does",
+    ("cli_tools", "status_cli"): "what one of its tools does",
+    ("status_cli", "console"): "errors look the same",
+    ("status_cli", "run_argument"): "what RUN_DIR may be",
     ("cli", "console"): "what a person sees",
     ("console", "console_tables"): "rows that come while a job runs",
     ("console", "console_results"): "what a report found, in its place",
@@ -220,7 +224,7 @@ LIGHT = (
     " shards media bootstrap ranking metrics cut join"
     " npz npy_arrays id_lists matching foreign_scores spool datasets importers"
     " score_importers embeddings neighbours report fusion failures verify planning serving"
-    " trial_text"
+    " trial_text event_text run_status status_writer"
 ).split()
 """What must work, and start fast, where there is no torch."""
 
