@@ -143,6 +143,9 @@ def test_a_stopped_job_is_sent_again_and_goes_on(checkout: Checkout) -> None:
     assert {name: now[name] for name in before} == before, "a committed shard was made again"
     verified = checkout.run("audioflow", "verify", RECIPE["run_dir"])
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    status = checkout.run("audioflow", "status", RECIPE["run_dir"]).stdout
+    assert re.search(r"audioflow run recipe\.yaml  \(.*, job second\)", status)
+    assert "ended well" in status
 
 
 def test_the_exit_code_is_that_of_the_job_also_with_a_recipe_in_a_bucket(
