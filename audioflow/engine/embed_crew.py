@@ -176,12 +176,15 @@ class Crew:
         return int(min(wanted, _STORE_SHARE * store)) if store else wanted
 
     def _memory(self, takes: float, resources: Mapping[str, float], labels: Labels) -> float:
-        """Memory to ask for: what is taken, but not more than any node has that could do it.
+        """Memory to ask for: what is taken, but not more than any node has that could do it, or any
+        kind of node that may come: an autoscaler starts none that does not say that it has it.
 
         The other steps have to fit beside it on a node that is the only one.
         """
         need = Need("", "", resources, labels)
-        rooms = [n.resources.get("memory", 0.0) for n in self.machines.nodes if n.gives(need)]
+        fit = [one for one in self.machines.kinds if one.gives(need)]
+        fit = fit or [one for one in self.machines.nodes if one.gives(need)]
+        rooms = [one.resources.get("memory", 0.0) for one in fit]
         steps = 1 if self.alone else 1 + len(self.backbones)
         return min(takes, max(rooms, default=takes) / steps)
 

@@ -54,7 +54,7 @@ def pipeline_for(run: Run, job: str, at_work: Sequence[AtWork], items: int) -> "
 
     Raises `ClusterError` where the cluster has not what is needed to begin.
     """
-    from audioflow.engine.resources import look, ready_for
+    from audioflow.engine.resources import look, nodes_within_s, ready_for
 
     section = run.recipe.embed
     assert section is not None
@@ -73,7 +73,7 @@ def pipeline_for(run: Run, job: str, at_work: Sequence[AtWork], items: int) -> "
     for text in (_placed(run, at_work), crew.told()):
         if text:
             tell(text)
-    return Pipeline(section, at_work, machines, run.storage, tell)
+    return Pipeline(section, at_work, machines, run.storage, tell, nodes_within_s(run))
 
 
 def _placed(run: Run, at_work: Sequence[AtWork]) -> str:
@@ -95,7 +95,8 @@ class Pipeline:
 
     Where no backbone needs a GPU, each worker decodes and embeds by itself (`embed_pool`). Where
     one does, decode tasks pass media on to the actors of each backbone (`embed_stream`). tell: is
-    told in words when more workers are started.
+    told in words when more workers are started. wait_s: how long a node may take to come that is
+    started in place of the last one.
     """
 
     section: EmbedSection
@@ -103,6 +104,7 @@ class Pipeline:
     machines: Machines
     storage: StorageOptions
     tell: Callable[[str], None] = _silent
+    wait_s: float = 0.0
 
     def results(
         self, items: Sequence[Item], lost: Callable[[Item, int, str], None] | None = None
@@ -159,7 +161,7 @@ class Pipeline:
 
         crew = self.crew
         arguments = self._task(), [one.spec for one in self.backbones]
-        room = Room(crew.worker, crew.own_workers, fixed=crew.fixed, tell=self.tell)
+        room = Room(crew.worker, crew.own_workers, crew.fixed, self.tell, self.wait_s)
         pool = Pool(EmbedWorker, arguments, room, self.section.stall_timeout_s)
         if lost is not None:
             tell = lost

@@ -18,9 +18,9 @@ from audioflow.engine.embed_pulse import BoardRef
 from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Done
 from audioflow.engine.lost import RETRIES, in_our_words
-from audioflow.engine.resources import look, ready_for
+from audioflow.engine.resources import look, nodes_within_s, ready_for
 from audioflow.engine.run import Run
-from audioflow.planning.machines import Need
+from audioflow.planning.machines import Machines, Need
 
 Lost = Callable[[int, int, str], None]
 """Told of an item whose worker was lost: its number, how often that was so, and why."""
@@ -39,18 +39,19 @@ def _silent(text: str) -> None:
 class Room:
     """What a worker takes, and how many there are at first.
 
-    fixed: no more are started when nodes join. tell: is told in words when more are.
+    fixed: no more are started when nodes join. tell: is told in words when more are. wait_s: how
+    long a node may take that an autoscaler starts in place of the last.
     """
 
     worker: Need
     first: int
     fixed: bool = False
     tell: Callable[[str], None] = _silent
+    wait_s: float = 0.0
 
-    def now(self) -> int:
+    def now(self, machines: Machines) -> int:
         """How many workers there may be by now. Where nodes are started as they are needed, some
         beyond those that fit: what waits for a node is what brings one."""
-        machines = look()
         room = machines.room(self.worker)
         most = machines.most_room(self.worker)
         return max(self.first, 2 * room if most is None else most)
@@ -82,6 +83,7 @@ def room_for(run: Run, job: str, name: str, takes: int) -> Room:
         worker,
         max(1, machines.room(worker)),
         tell=lambda text: run.tell(job, "note", name, text=text),
+        wait_s=nodes_within_s(run),
     )
 
 
@@ -124,37 +126,58 @@ class Pool:
         needs = f"each of {len(actors)} workers needs {self.room.worker}"
         watch = StallWatch(self.stall_timeout_s, board, needs)
         deal = _Deal(actors, count, row, self.lost, watch.moved)
-        growth = None if self.room.fixed else _Growth(self.room, deal, more)
+        growth = _Growth(self.room, deal, more)
         try:
             with in_our_words():
                 while deal.left:
                     for number, done in deal.finished():
                         watch.moved()
                         yield number, done
-                    if growth:
-                        growth.look()
+                    growth.look()
+                    if growth.waits:
+                        watch.held()
                     watch.check()
         finally:
             deal.end()
 
 
 class _Growth:
-    """Starts more workers when there is room for more."""
+    """Starts more workers when there is room for more. waits: whether there is none for any, and an
+    autoscaler is starting a node."""
 
     def __init__(self, room: Room, deal: "_Deal", more: Callable[[], Any]) -> None:
         self._room, self._deal, self._more = room, deal, more
-        self._looked = 0.0
+        self._looked = self._had = time.monotonic() - _GROW_EVERY_S
+        self.waits = False
 
     def look(self) -> None:
         """Look at the nodes now and then."""
         now = time.monotonic()
-        if now - self._looked < _GROW_EVERY_S or not self._deal.waiting:
+        if now - self._looked < _GROW_EVERY_S:
             return
         self._looked = now
         try:
-            room = self._room.now()
+            machines = look()
         except RayError:  # the head is in trouble; what is awaited will tell
             return
+        self._wait(machines, now)
+        if self._deal.waiting and not self._room.fixed:
+            self._grow(machines)
+
+    def _wait(self, machines: Machines, now: float) -> None:
+        """Notice whether the last node with room has gone, of those that are started as needed."""
+        if not machines.grows or machines.room(self._room.worker):
+            self._had, self.waits = now, False
+            return
+        waited, self.waits = self.waits, now - self._had < self._room.wait_s
+        if self.waits and not waited:
+            self._room.tell(
+                f"waiting for nodes, {self._room.wait_s:g} s at most: "
+                + machines.lack([self._room.worker])
+            )
+
+    def _grow(self, machines: Machines) -> None:
+        room = self._room.now(machines)
         before = self._deal.workers
         # Those that it has may take what is left; a worker without an item would be of no use.
         wanted = min(room, before + self._deal.waiting)

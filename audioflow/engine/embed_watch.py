@@ -44,6 +44,10 @@ class StallWatch:
         self._last = time.monotonic()
         self._begun = True
 
+    def held(self) -> None:
+        """Say that nothing can come out, since a node is being started for it."""
+        self._last = time.monotonic()
+
     def check(self) -> None:
         """Raise `StalledError` where nothing was finished for longer than the limit."""
         now = time.monotonic()

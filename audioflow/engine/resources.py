@@ -3,17 +3,13 @@
 Ray itself lets a task that no node can hold wait for ever.
 """
 
-import contextlib
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import nullcontext
 
 import ray
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from audioflow.engine import autoscaler
 from audioflow.engine.run import Run
 from audioflow.errors import ClusterError
 from audioflow.planning.machines import Machine, Machines, Need
@@ -22,79 +18,38 @@ AUTOSCALED_WAIT_S = 600.0
 """How long to wait for nodes that an autoscaler may start, where the recipe does not say."""
 
 _LOOK_EVERY_S = 1.0
-_OWN_TYPE = "node_"
-_STATUS_KEY = "__autoscaling_status"
-_OF_RAY_UP = "~/ray_bootstrap_config.yaml"
+_REFUSED_S = 8.0
+"""For so long the autoscaler has to say that it cannot start a node: it may be about to end one, in
+whose place another can come."""
+
+_KIND = "ray.io/node-group"
+"""Ray's label for the kind of a node, where whoever started it has told Ray."""
+
 _ACCELERATOR = "accelerator_type:"
 """Ray adds such a resource to nodes on which it found a GPU by itself."""
 
 
 def look() -> Machines:
     """The nodes of the Ray that is connected, and what an autoscaler may add."""
+    types = autoscaler.types()
     nodes = tuple(
         Machine(
             {name: float(value) for name, value in node["Resources"].items()},
             dict(node.get("Labels") or {}),
             real_gpus=any(name.startswith(_ACCELERATOR) for name in node["Resources"]),
+            kind=types.get(node["NodeManagerAddress"]) or (node.get("Labels") or {}).get(_KIND, ""),
         )
         for node in ray.nodes()
         if node["Alive"]
     )
-    grows = has_autoscaler()
-    return Machines(nodes, grows, _kinds() if grows else ())
+    grows = autoscaler.has_autoscaler()
+    return Machines(nodes, grows, autoscaler.kinds() if grows else ())
 
 
-def has_autoscaler() -> bool:
-    """Whether nodes are started as they are needed.
-
-    A Ray without an autoscaler has a monitor that reports each node as a type of its own, named by
-    its id.
-    """
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    with contextlib.suppress(ValueError, AttributeError):
-        report = json.loads(_internal_kv_get(_STATUS_KEY) or b"{}").get("autoscaler_report") or {}
-        types: dict[str, str] = report.get("node_type_mapping") or {}
-        if types:
-            return any(name != f"{_OWN_TYPE}{node}" for node, name in types.items())
-    return _has_new_autoscaler()
-
-
-def _has_new_autoscaler() -> bool:
-    """The same of Ray's second autoscaler, that reports elsewhere."""
-    from ray.autoscaler.v2.sdk import get_cluster_status
-    from ray.autoscaler.v2.utils import is_autoscaler_v2
-
-    try:
-        if not is_autoscaler_v2():
-            return False
-        status = get_cluster_status(ray.get_runtime_context().gcs_address)
-    except Exception:  # noqa: BLE001 - it is none of ours, and says in many ways that it is not there
-        return False
-    names = [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
-    return any(name and not name.startswith(_OWN_TYPE) for name in names)
-
-
-def _kinds() -> tuple[Machine, ...]:
-    """What kinds of nodes a cluster of `ray up` may start: known on its head alone."""
-    path = Path(_OF_RAY_UP).expanduser()
-    if not path.exists():
-        return ()
-    try:
-        config: dict[str, Any] = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, YAMLError):
-        return ()
-    head = config.get("head_node_type")
-    return tuple(
-        Machine(
-            {key: float(value) for key, value in (kind.get("resources") or {}).items()},
-            dict(kind.get("labels") or {}),
-            int(kind.get("max_workers", 0)),
-            real_gpus=bool((kind.get("resources") or {}).get("GPU")),
-        )
-        for name, kind in (config.get("available_node_types") or {}).items()
-        if name != head and kind.get("max_workers", 0)
-    )
+def nodes_within_s(run: Run) -> float:
+    """How long a node may take that an autoscaler starts."""
+    given = run.recipe.ray.wait_for_nodes_s
+    return AUTOSCALED_WAIT_S if given is None else given
 
 
 def ready_for(run: Run, job: str, needs: Sequence[Need]) -> Machines:
@@ -108,45 +63,69 @@ def ready_for(run: Run, job: str, needs: Sequence[Need]) -> Machines:
     if not (lacking := machines.lack(needs)):
         return machines
     given = run.recipe.ray.wait_for_nodes_s
-    wait_s = given if given is not None else AUTOSCALED_WAIT_S if machines.grows else 0.0
+    wait_s = nodes_within_s(run) if machines.grows else given or 0.0
+    why = ""
     if wait_s and not (machines.kinds and machines.hopeless(needs)):
         run.tell(job, "note", text=f"waiting for nodes, {wait_s:g} s at most: {lacking}")
-        machines = _waited(needs, wait_s, asks=machines.grows)
+        wait = _Wait(run, job, needs, wait_s)
+        machines, why = wait.over(machines), wait.why
         lacking = machines.lack(needs)
     if lacking:
-        raise ClusterError(_message(machines, lacking, wait_s))
+        raise ClusterError(_message(machines, machines.hopeless(needs) or lacking, why))
     return machines
 
 
-def _waited(needs: Sequence[Need], wait_s: float, *, asks: bool) -> Machines:
-    """The machines as soon as they have room, or when the time is over. asks: the autoscaler."""
-    from ray.autoscaler.sdk import request_resources
+class _Wait:
+    """Waiting for nodes. why: none came, once it is over."""
 
-    if asks:
-        wanted = [need for need in needs for _ in range(need.count)]
-        request_resources(
-            bundles=[dict(need.resources) for need in wanted],
-            bundle_label_selectors=[dict(need.labels) for need in wanted],
-        )
-    try:
-        until = time.monotonic() + wait_s
-        while (machines := look()).lack(needs) and time.monotonic() < until:
-            time.sleep(_LOOK_EVERY_S)
+    def __init__(self, run: Run, job: str, needs: Sequence[Need], wait_s: float) -> None:
+        self._run, self._job, self._needs, self._wait_s = run, job, needs, wait_s
+        self._told: set[str] = set()
+        self._refused_since: float | None = None
+        self.why = f"no other came within {wait_s:g} s"
+
+    def over(self, machines: Machines) -> Machines:
+        """The machines as soon as they have room, or when it is of no use to wait any longer."""
+        until = time.monotonic() + self._wait_s
+        grows, kinds = machines.grows, machines.kinds
+        with autoscaler.asked_for(self._needs, kinds) if grows else nullcontext():
+            while machines.lack(self._needs) and time.monotonic() < until:
+                time.sleep(_LOOK_EVERY_S)
+                before, machines = len(machines.nodes), look()
+                if len(machines.nodes) != before and (lacking := machines.lack(self._needs)):
+                    self._tell(f"still waiting for nodes: {lacking}")
+                if grows and self._is_refused(machines):
+                    self.why = "its autoscaler says that it cannot start one that has it"
+                    break
         return machines
-    finally:
-        if asks:
-            request_resources(bundles=[])  # from now on what is started asks for itself
+
+    def _is_refused(self, machines: Machines) -> bool:
+        for fault in autoscaler.faults():
+            if fault not in self._told:
+                self._told.add(fault)
+                self._tell(f"a node could not be started: {fault}")
+        missing = [need for need in self._needs if not machines.room(need)]
+        now = time.monotonic()
+        if not any(map(autoscaler.refuses, missing)):
+            self._refused_since = None
+            return False
+        self._refused_since = self._refused_since or now
+        return now - self._refused_since >= _REFUSED_S
+
+    def _tell(self, text: str) -> None:
+        self._run.tell(self._job, "note", text=text)
 
 
-def _message(machines: Machines, lacking: str, waited_s: float) -> str:
+def _message(machines: Machines, lacking: str, why: str) -> str:
+    """why: none came, where any was waited for."""
+    more = f", and {why}" if why else ""
     if machines.kinds:
         kinds = "; ".join(
-            f"up to {kind.most} with {Need('', '', kind.resources)}" for kind in machines.kinds
+            f"up to {kind.most} {kind.kind} with {Need('', '', kind.resources, kind.labels)}"
+            for kind in machines.kinds
         )
-        more = f", and its autoscaler may start {kinds}"
-    else:
-        more = f", and no other came within {waited_s:g} s" if waited_s else ""
-    return (
-        f"{lacking}. The cluster has {machines}{more}. Ask for less, or start nodes that have it"
-        + ("" if waited_s else " (ray.wait_for_nodes_s says for how long to wait for them)")
-    )
+        more += f". Its autoscaler may start {kinds}"
+    text = f"{lacking}. The cluster has {machines}{more}. Ask for less, or start nodes that have it"
+    if why or machines.grows:
+        return text
+    return f"{text} (ray.wait_for_nodes_s says for how long to wait for them)"

@@ -6,7 +6,8 @@ from typing import Any
 
 import ray
 
-from audioflow.engine.resources import AUTOSCALED_WAIT_S, has_autoscaler, look
+from audioflow.engine.autoscaler import has_autoscaler
+from audioflow.engine.resources import AUTOSCALED_WAIT_S, look
 from audioflow.errors import LostWorkersError
 from audioflow.planning.machines import Need
 

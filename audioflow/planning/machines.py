@@ -18,12 +18,14 @@ Labels = Mapping[str, str]
 @dataclass(frozen=True)
 class Machine:
     """What one node gives, and the labels on it. most: so many there may be, where it is a kind
-    that an autoscaler starts. real_gpus: whether Ray itself found a GPU there."""
+    that an autoscaler starts. real_gpus: whether Ray itself found a GPU there. kind: the name of
+    the kind, where there is one."""
 
     resources: Resources
     labels: Labels = field(default_factory=dict)
     most: int = 1
     real_gpus: bool = False
+    kind: str = ""
 
     def gives(self, need: "Need") -> bool:
         """Whether one of what is needed fits on a node like this that has nothing else to do."""
@@ -99,7 +101,10 @@ class Machines:
             return self.room(need)
         if not self.kinds:
             return None
-        return max(self.room(need), sum(kind.most * kind.room(need) for kind in self.kinds))
+        others = sum(node.room(need) for node in self._others)
+        return max(
+            self.room(need), others + sum(kind.most * kind.room(need) for kind in self.kinds)
+        )
 
     def lack(self, needs: Sequence[Need]) -> str:
         """What the nodes that are there lack; "" where all that is needed fits at once."""
@@ -113,7 +118,13 @@ class Machines:
             return ""
         enough = sum(need.count for need in needs)  # more of a kind are of no use
         coming = [kind for kind in self.kinds for _ in range(min(kind.most, enough))]
-        return _lack(needs, (*self.nodes, *coming))
+        return self.lack(needs) and _lack(needs, (*self._others, *coming))
+
+    @property
+    def _others(self) -> list[Machine]:
+        """Nodes that are of none of the kinds: the head, and what was started by hand."""
+        kinds = {kind.kind for kind in self.kinds}
+        return [node for node in self.nodes if node.kind not in kinds]
 
     def __str__(self) -> str:
         count = len(self.nodes)

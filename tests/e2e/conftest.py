@@ -111,7 +111,7 @@ def running(place: Place, *, cpus: int = 2, gpus: int = 1, **environment: str) -
     )
     url = f"http://127.0.0.1:{dashboard}"
     try:
-        _wait_for(f"{url}/api/jobs/", process)
+        wait_for(f"{url}/api/jobs/", process)
         yield Cluster(place, url, f"127.0.0.1:{port}")
     finally:
         end_group(process)
@@ -223,7 +223,8 @@ def joining(cluster: Cluster) -> Iterator[Machines]:
             shutil.rmtree(one.folder, ignore_errors=True)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    """Wait until something answers there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert process.poll() is None, "ray start ended"

@@ -14,11 +14,12 @@ import yaml
 
 from audioflow.cli import plugins
 from audioflow.datasets.demo_corpus import make_corpus
+from audioflow.engine.autoscaler import has_autoscaler
 from audioflow.engine.embed_crew import AtWork, on_gpus
 from audioflow.engine.embed_plan import backbone_spec
 from audioflow.engine.embed_rows import handing_out
 from audioflow.engine.flow import run_job
-from audioflow.engine.resources import has_autoscaler, look
+from audioflow.engine.resources import look
 from audioflow.engine.run import Run
 from audioflow.engine.train_place import placed
 from audioflow.errors import ClusterError

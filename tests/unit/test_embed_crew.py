@@ -131,3 +131,13 @@ def test_decoding_keeps_to_its_nodes_where_there_are_any():
 def test_figures_of_memory_are_of_backbones_that_there_are():
     assert set(PEAK_MB) <= set(BACKBONES.names())
     assert peak_bytes("openl3") > peak_bytes("vggish") > peak_bytes("another") / 2 > 0
+
+
+def test_no_more_memory_is_asked_for_than_kinds_of_nodes_say_that_they_have():
+    small = Machine({"CPU": 1.0, "memory": 0.2 * GB}, most=4, kind="small")
+    silent = Machine({"CPU": 1.0}, most=4, kind="silent")
+    there = nodes(2.0, memory_gb=100.0)
+    for kind, expected in ((small, 0.2 * GB), (silent, 0.0)):
+        found = crew(replace(there, grows=True, kinds=(kind,)), BackboneChoice(memory_gb=2.0))
+        assert found.worker.resources["memory"] == expected
+        assert not replace(found.machines, nodes=()).hopeless(found.needs(10))

@@ -107,3 +107,12 @@ def test_machines_are_told_in_words():
 )
 def test_networks_share_the_gpus_that_the_recipe_leaves(asked, networks, accelerator, gpus, shares):
     assert gpu_shares(asked, networks, accelerator, gpus) == shares
+
+
+def test_nodes_that_are_there_are_not_counted_once_more_as_those_that_may_come():
+    kinds = (machine(1, most=2, kind="small"),)
+    one, head = machine(1, kind="small"), machine(4, kind="head")
+    machines = Machines((head, one), grows=True, kinds=kinds)
+    assert machines.most_room(need(CPU=1.0)) == 4 + 2
+    assert not machines.hopeless([need(CPU=1.0, count=6)])
+    assert "there is room for 6" in machines.hopeless([need(CPU=1.0, count=7)])
