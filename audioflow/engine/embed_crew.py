@@ -84,10 +84,19 @@ class Crew:
         cpus, chosen = self.machines.total("CPU"), self._chosen
         share = min(1.0, cpus / (chosen or max(1, int(cpus)))) if cpus else 1.0
         takes = BASE_BYTES + DECODE_BYTES + sum(map(_memory, self.backbones))
-        labels = self.section.placement.decode
+        # It does both, so its node must be fit for both.
+        placement = self.section.placement
+        labels = {**placement.decode, **placement.embed}
         resources = {"CPU": share, "memory": self._memory(takes, {"CPU": share}, labels)}
-        key = "embed.placement.decode" if labels else "embed"
-        return Need(key, "a worker", resources, labels)
+        given = [name for name in ("decode", "embed") if getattr(placement, name)]
+        of = f".placement.{given[0]}" if len(given) == 1 else ".placement" if given else ""
+        return Need(f"embed{of}", "a worker", resources, labels)
+
+    def _overruled(self) -> str:
+        """Labels that nodes for decoding were to have otherwise than those for embedding."""
+        decode, embed = self.section.placement.decode, self.section.placement.embed
+        both = [key for key in embed if decode.get(key, embed[key]) != embed[key]]
+        return ", ".join(f"{key}={embed[key]}" for key in both)
 
     @property
     def without_memory(self) -> int:
@@ -197,6 +206,11 @@ class Crew:
                 f"{self.own_workers} workers, and not {self.without_memory}: each takes about "
                 f"{takes:.1f} GB of memory, and the nodes have {self._memory_gb():.1f} GB for it "
                 "(embed.backbones.NAME.memory_gb is what is taken for granted)"
+            )
+        if self.alone and (other := self._overruled()):
+            found.append(
+                "embed.placement: without a GPU each worker decodes and embeds, on nodes with "
+                f"{other}, as `embed` says"
             )
         store = self.machines.total("object_store_memory")
         if not self.alone and store and self.store_bytes() < _needed_store(self):

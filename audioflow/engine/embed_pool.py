@@ -179,15 +179,15 @@ class _Growth:
     def _grow(self, machines: Machines) -> None:
         room = self._room.now(machines)
         before = self._deal.workers
-        # Those that it has may take what is left; a worker without an item would be of no use.
-        wanted = min(room, before + self._deal.waiting)
+        # A worker without an item would be of no use: those that still load take one each.
+        wanted = min(room, before + self._deal.waiting - self._deal.loading)
         for _ in range(wanted - before):
             self._deal.add(self._more())
         if wanted > before:
-            self._room.tell(
-                f"{wanted} workers instead of {before}: there is room for more, or nodes are "
-                "started as they are asked for"
+            why = (
+                "nodes are started as they are asked for" if machines.grows else "nodes have joined"
             )
+            self._room.tell(f"{wanted} workers instead of {before}: {why}")
 
 
 class _Deal:
@@ -223,6 +223,11 @@ class _Deal:
     def waiting(self) -> int:
         """Items that nobody is given yet."""
         return len(self._todo)
+
+    @property
+    def loading(self) -> int:
+        """Actors that are not ready yet."""
+        return sum(number is None for _, number in self._at.values())
 
     @property
     def workers(self) -> int:

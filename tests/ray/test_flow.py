@@ -24,6 +24,11 @@ def accuracy(table: Table, split: str = "test") -> float:
     )
 
 
+def test_no_more_workers_are_started_than_have_something_to_do(done: Run) -> None:
+    told = [event.data["text"] for event in done.listener if event.kind == "note"]  # type: ignore[attr-defined]
+    assert not [text for text in told if "workers instead of" in text]
+
+
 def test_the_flow_learns_and_every_table_accounts_for_its_clips(done: Run) -> None:
     manifest = done.manifest().read().to_pylist()
     wanted = {row["clip_id"] for row in manifest}

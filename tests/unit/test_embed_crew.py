@@ -128,6 +128,28 @@ def test_decoding_keeps_to_its_nodes_where_there_are_any():
     assert "label zone=a" in asked.machines.lack(asked.needs(1))
 
 
+@pytest.mark.parametrize(
+    ("placement", "labels", "key", "told"),
+    [
+        ({}, {}, "embed", ""),
+        ({"decode": {"disk": "nvme"}}, {"disk": "nvme"}, "embed.placement.decode", ""),
+        ({"embed": {"zone": "a"}}, {"zone": "a"}, "embed.placement.embed", ""),
+        (
+            {"decode": {"disk": "nvme", "zone": "b"}, "embed": {"zone": "a"}},
+            {"disk": "nvme", "zone": "a"},
+            "embed.placement",
+            "each worker decodes and embeds, on nodes with zone=a, as `embed` says",
+        ),
+    ],
+)
+def test_a_worker_that_does_both_is_on_a_node_fit_for_both(placement, labels, key, told):
+    found = crew(nodes(2.0), ONE, placement=placement)
+    assert (found.worker.labels, found.worker.key) == (labels, key)
+    assert told in found.told()
+    assert bool(found.told()) == bool(told)
+    assert bool(found.machines.lack(found.needs(1))) == bool(labels)
+
+
 def test_figures_of_memory_are_of_backbones_that_there_are():
     assert set(PEAK_MB) <= set(BACKBONES.names())
     assert peak_bytes("openl3") > peak_bytes("vggish") > peak_bytes("another") / 2 > 0

@@ -56,3 +56,21 @@ def test_but_not_for_ever(setting: Setting) -> None:
 def test_and_not_where_nobody_starts_one(setting: Setting) -> None:
     assert not setting.waits(OF_HAND, 10)
     assert not setting.told
+
+
+def test_no_worker_is_started_for_items_that_those_take_who_still_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[int] = []
+    told: list[str] = []
+    monkeypatch.setattr(embed_pool, "look", lambda: Machines((Machine({"CPU": 8.0}),)))
+    deal: Any = SimpleNamespace(waiting=2, workers=2, loading=2, add=begun.append)
+    growth = _Growth(Room(NEED, 2, tell=told.append), deal, lambda: 1)
+    growth.look()
+    assert not begun
+    assert not told
+    deal.waiting = 5
+    growth._looked -= 100
+    growth.look()
+    assert len(begun) == 3
+    assert told == ["5 workers instead of 2: nodes have joined"]
