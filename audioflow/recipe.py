@@ -64,10 +64,11 @@ class RaySection(Settings):
     address of a running one. num_cpus: cores of a Ray that is started; all that the machine has
     where it is not given. dashboard: whether one that is started has its dashboard. accelerator:
     what works on GPUs where the recipe gives no number of them: with `auto` the networks that gain
-    by it, where the cluster has GPUs; with `gpu` the same, and without any nothing begins; with
-    `cpu` nothing. It never changes what is in a table. wait_for_nodes_s: how long to wait for nodes
-    where there are too few for what is asked; by default 600 where nodes are started as they are
-    needed, else 0 before a job begins, and 120 where nodes were lost since.
+    by it, where the cluster has GPUs; with `gpu` the same, and a job with such a network does not
+    begin where there are none; with `cpu` nothing. It never changes what is in a table.
+    wait_for_nodes_s: how long to wait for nodes where there are too few for what is asked; by
+    default 600 where nodes are started as they are needed, else 0 before a job begins, and 120
+    where nodes were lost since.
     """
 
     address: str = Field("auto", min_length=1)

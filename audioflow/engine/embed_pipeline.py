@@ -77,12 +77,16 @@ def pipeline_for(run: Run, job: str, at_work: Sequence[AtWork], items: int) -> "
 
 
 def _placed(run: Run, at_work: Sequence[AtWork]) -> str:
-    """What `ray.accelerator` decided, where that is any GPU."""
+    """What `ray.accelerator` decided, where that is any GPU, or where one was asked for in vain."""
+    accelerator = run.recipe.ray.accelerator
+    if accelerator == "gpu" and not any(one.spec.num_gpus for one in at_work):
+        names = ", ".join(one.spec.table for one in at_work)
+        return f"on CPUs, though ray.accelerator is gpu: {names} would not gain by a GPU"
     decided = [one for one in at_work if one.choice.num_gpus is None and one.spec.num_gpus]
     if not decided:
         return ""
     told = ", ".join(f"{one.spec.table} ({one.spec.num_gpus:.3g} each)" for one in decided)
-    return f"on GPUs, as ray.accelerator ({run.recipe.ray.accelerator}) says: {told}"
+    return f"on GPUs, as ray.accelerator ({accelerator}) says: {told}"
 
 
 def _silent(text: str) -> None:

@@ -115,6 +115,13 @@ def test_a_ray_without_an_autoscaler_is_known_as_one(ray_session: None):
 # accelerator
 
 
+def test_gpus_for_what_gains_nothing_by_them_are_told_of(make_run: MakeRun) -> None:
+    run = make_run("embed.min_coverage=0.8", "ray.accelerator=gpu")
+    run_job("embed", run)
+    told = [event.data["text"] for event in run.listener if event.kind == "note"]  # type: ignore[attr-defined]
+    assert "on CPUs, though ray.accelerator is gpu: acoustic, color would not gain by a GPU" in told
+
+
 REAL_GPU = Machines((Machine({"CPU": 2.0, "GPU": 1.0}, real_gpus=True),))
 SAID_GPU = Machines((Machine({"CPU": 2.0, "GPU": 1.0}),))
 
