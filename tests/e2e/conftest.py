@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -86,37 +86,44 @@ def running(place: Place, *, cpus: int = 2, gpus: int = 1, **environment: str) -
 
     cpus, gpus: of its head, which has none for work where both are 0.
     """
-    folder = Path(tempfile.mkdtemp(prefix="af-"))  # short: Ray's sockets lie in it
+    resources = [f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
+    for attempt in range(3):
+        folder = Path(tempfile.mkdtemp(prefix="af-"))  # short: Ray's sockets lie in it
+        cluster, process = _started(place, folder, resources, environment)
+        try:
+            wait_for(f"{cluster.dashboard}/api/jobs/", process)
+        except (EndedError, TimeoutError):  # Ray gives its node 30 s, however busy the machine is
+            end_group(process)
+            if attempt == 2:
+                raise AssertionError((folder / "start.log").read_text()) from None
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            break
+    try:
+        yield cluster
+    finally:
+        end_group(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(
+    place: Place, folder: Path, resources: Sequence[str], environment: Mapping[str, str]
+) -> tuple[Cluster, subprocess.Popen[bytes]]:
     port, dashboard, agent = free_port(), free_port(), free_port()
     command = [
-        *(
-            BIN / "ray",
-            "start",
-            "--head",
-            "--block",
-            f"--num-cpus={cpus}",
-            f"--num-gpus={gpus}",
-            "--disable-usage-stats",
-        ),
+        *(BIN / "ray", "start", "--head", "--block", *resources, "--disable-usage-stats"),
         *(f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"),
         f"--dashboard-agent-listen-port={agent}",  # another Ray may have the usual one
     ]
-    log = (folder / "start.log").open("w")
-    process = subprocess.Popen(
-        command,
-        env=place.environment(**environment),
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{dashboard}"
-    try:
-        wait_for(f"{url}/api/jobs/", process)
-        yield Cluster(place, url, f"127.0.0.1:{port}")
-    finally:
-        end_group(process)
-        log.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with (folder / "start.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=place.environment(**environment),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return Cluster(place, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"), process
 
 
 @dataclass(frozen=True)
@@ -227,7 +234,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 90) ->
     """Wait until something answers there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        assert process.poll() is None, "ray start ended"
+        if process.poll() is not None:
+            raise EndedError("ray start ended")
         try:
             urllib.request.urlopen(url, timeout=2).close()
             return
