@@ -148,13 +148,16 @@ class _Fusing:
 
     def _on_ray(self) -> Each:
         from audioflow.engine.ray_tasks import OnRay  # it takes a while to import
+        from audioflow.engine.resources import ready_for
 
         # Workers of a Ray that is started for this need no torch, which alone takes 0.2 GB.
         os.environ.setdefault("RAY_preload_python_modules", "audioflow.engine.fuse_part")
         self.run.session.ensure()
         shards = [shard.rows for header in self.headers.values() for shard in header.shards]
         largest = max([BYTES_PER_GROUP, *(4 * rows * len(self.order) for rows in shards)])
-        return OnRay(_TIMES * largest, _STALL_S)
+        tasks = OnRay(_TIMES * largest, _STALL_S)
+        ready_for(self.run, JOB, [tasks.need(JOB)])
+        return tasks
 
     def _watched(self) -> AbstractContextManager[Any]:
         """While it lasts, nodes that come and go are told, where tasks of Ray do the work."""

@@ -9,6 +9,7 @@ import ray
 
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.errors import StalledError
+from audioflow.planning.machines import Need
 
 _WAITING = 2
 """Tasks handed out beyond those that run, so that no worker waits for the driver."""
@@ -30,15 +31,21 @@ class OnRay:
         self, function: Callable[[Any, Any], Any], shared: Any, items: Iterable[Any]
     ) -> Iterator[tuple[Any, Any]]:
         """As `Each`."""
+        takes = self.need("").resources
         remote = ray.remote(
-            num_cpus=min(1.0, _cpus() or 1.0),
-            memory=int(min(self.memory_bytes, roomiest() / 2)),
+            num_cpus=takes["CPU"],
+            memory=int(takes["memory"]),
             max_retries=RETRIES,
             scheduling_strategy="SPREAD",
         )(function)
         start = partial(remote.remote, ray.put(shared))
         with in_our_words():
             yield from self._dealt(start, iter(items))
+
+    def need(self, key: str) -> Need:
+        """What a task takes of the cluster as it is. key: of the recipe, for messages."""
+        memory = min(self.memory_bytes, roomiest() / 2)
+        return Need(key, "a task", {"CPU": min(1.0, _cpus() or 1.0), "memory": memory})
 
     def _dealt(self, start: Callable[[Any], Any], todo: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
         running: dict[Any, Any] = {}

@@ -33,6 +33,7 @@ TOGETHER = {
     "head": "linear",
     "train": TRAIN | {"epochs": TOGETHER_EPOCHS, "workers": 2, "cpus_per_worker": 1},
 }
+RECIPE_EPOCHS = {"alone": ALONE_EPOCHS, "together": TOGETHER_EPOCHS}
 RECIPE: dict[str, Any] = {
     "run_dir": "runs/it",
     "manifest": {"reader": "folder", "splits": {"train": 0.5, "val": 0.25, "test": 0.25}},
@@ -155,6 +156,15 @@ def test_embed_loses_a_node(
     assert job.told("retry"), "nothing was at work there"
     assert_kept(job, before)
     assert_same(home, undisturbed, *EMBEDDED)
+    worked = {shard["node"] for shard in job.told("shard")}
+    assert len(worked) == 2, "nodes of one host name are told apart"
+    assert {node for _, node in stints(home, "embeddings/acoustic")} == worked
+
+
+def stints(home: Home, table: str) -> set[tuple[str, str]]:
+    """Stages of the shards of a table, each with the node that did it."""
+    receipts = (json.loads(path.read_bytes()) for path in home.run.glob(f"{table}/_shards/*.json"))
+    return {(one[0], one[1]) for receipt in receipts for one in receipt["stints"]}
 
 
 def embedded(home: Home) -> dict[str, int]:
@@ -175,7 +185,17 @@ def test_train_loses_two_nodes(
     another.lose()
     job.done()
     (again,) = job.told("retry", name="together")
-    assert (again["workers"], again["reason"]) == (1, "1 node was lost.")
+    assert (again["workers"], again["wanted"]) == (1, 2)
+    assert again["reason"] == "1 node was lost."
+    gone = [node["name"] for node in job.told("node", what="lost")]
+    assert len(set(gone)) == len(gone) > 0, "nodes of one host name are told apart"
+    assert f"node {gone[0]} was lost" in job.text
+    assert "marked dead" not in job.text, "Ray tells it, too"
+    notes = {name: [one["text"] for one in job.told("note", name=name)] for name in RECIPE_EPOCHS}
+    for name, total in RECIPE_EPOCHS.items():
+        counts = [(event["done"], event["total"]) for event in job.told("epoch", name=name)]
+        assert counts[-1] == (total, total)
+        assert any("goes on after epoch" in text for text in notes[name])
     told = {name: len(job.told("epoch", name=name)) for name in ("alone", "together")}
     assert told["alone"] <= ALONE_EPOCHS + 15, "it did not go on from its checkpoint"
     assert told["together"] <= TOGETHER_EPOCHS + 11
@@ -214,6 +234,10 @@ def test_a_job_whose_nodes_are_all_lost_ends_and_can_be_resumed(
     assert job.process.wait(timeout=90) == 1
     assert "nodes were lost, and for 3 s none was left with room: systems.alone" in job.text
     assert "run the same command again to go on" in job.text
+    shutil.rmtree(home.run / "scores" / "fused")
+    refused = begin("fuse")
+    assert refused.process.wait(timeout=90) == 2
+    assert "fuse: a task needs 1 CPU" in refused.text
     home.events.unlink()
     nodes.add()
     job = begin("train")
