@@ -93,7 +93,8 @@ def serve_command(  # noqa: PLR0913 - one parameter per option
         ),
     ] = None,
 ) -> None:
-    """Runs until Ctrl-C or SIGTERM, then exit code 0; 4 for a head that cannot be served."""
+    """Runs until Ctrl-C or SIGTERM, then exit code 0; 2 for a cluster without room, 4 for a head
+    that cannot be served."""
 
     def work() -> int:
         if save is None:

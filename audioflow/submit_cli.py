@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from audioflow.console import guarded
-from audioflow.errors import Fault, RecipeError, StoppedError
+from audioflow.errors import AudioflowError, Fault, InputError, RecipeError, StoppedError
 from audioflow.plugins import plugins
 from audioflow.recipe import JOBS
 from audioflow.recipe_file import load_recipe
@@ -53,6 +53,7 @@ class SubmitCommand:
     wait: bool = True
     stop_on_interrupt: bool = False
     retry_failed: bool = False
+    check: bool = True
 
 
 def submit_command(  # noqa: PLR0913 - one parameter per option
@@ -96,6 +97,12 @@ def submit_command(  # noqa: PLR0913 - one parameter per option
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="As of the jobs embed and run.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            help="Read and check the recipe here, before it is sent; the job does so in any case."
+        ),
+    ] = True,
 ) -> None:
     """Exit code of the job; 1 where it was stopped, 2 wrong arguments, 4 no cluster takes it."""
     command = SubmitCommand(
@@ -110,6 +117,7 @@ def submit_command(  # noqa: PLR0913 - one parameter per option
         wait,
         stop_on_interrupt,
         retry_failed,
+        check,
     )
     raise typer.Exit(guarded(lambda: submit(command)))
 
@@ -120,7 +128,8 @@ def submit(command: SubmitCommand) -> int:
     entrypoint = entrypoint_of(command, folder)
     extra = read_runtime_env(command.runtime_env)
     env = handed_on(command.env)
-    load_recipe(command.recipe, command.overrides, plugins(), command.job)
+    if command.check:
+        _check(command)
 
     from audioflow.engine.submit import Jobs, Parcel
 
@@ -128,8 +137,9 @@ def submit(command: SubmitCommand) -> int:
     jobs = Jobs(command.address)
     name = jobs.submit(Parcel(entrypoint, folder, env, extra), command.name)
     typer.echo(f"job {name} on {jobs.address}")
-    typer.echo(f"  follow  ray job logs --follow --address {jobs.address} {name}")
-    typer.echo(f"  stop    ray job stop --address {jobs.address} {name}")
+    stop = jobs.command("stop", name)
+    typer.echo(f"  follow  {jobs.command('logs --follow', name)}")
+    typer.echo(f"  stop    {stop}")
     sys.stdout.flush()
     if not command.wait:
         return 0
@@ -138,7 +148,7 @@ def submit(command: SubmitCommand) -> int:
     except KeyboardInterrupt:
         if not command.stop_on_interrupt:
             raise StoppedError(
-                f"this command stopped, the job {name} goes on; ray job stop ends it"
+                f"this command stopped, the job {name} goes on; what ends it: {stop}"
             ) from None
         outcome = jobs.stop(name)
     if outcome.status == "STOPPED":
@@ -150,6 +160,20 @@ def submit(command: SubmitCommand) -> int:
         raise StoppedError(f"the job {name} did not begin, or was lost: {outcome.message}")
     typer.echo(f"job {name} ended with exit code {outcome.exit_code}")
     return outcome.exit_code
+
+
+def _check(command: SubmitCommand) -> None:
+    """Raise `RecipeError` for what is wrong with the recipe, `InputError` where that cannot be
+    known on this machine."""
+    try:
+        load_recipe(command.recipe, command.overrides, plugins(), command.job)
+    except RecipeError:
+        raise
+    except AudioflowError as error:
+        raise InputError(
+            f"the recipe cannot be read on this machine: {error}. --no-check sends it unread, and "
+            "the job, which runs where the keys are, checks it before anything else"
+        ) from error
 
 
 def _say(piece: str) -> None:
@@ -167,7 +191,8 @@ def entrypoint_of(command: SubmitCommand, folder: Path) -> list[str]:
     if command.job not in (*JOBS, "run"):
         raise _wrong("--job", f"{command.job!r} is no job", ", ".join((*JOBS, "run")))
     if command.retry_failed and command.job not in ("embed", "run"):
-        raise _wrong("--retry-failed", f"the job {command.job} has no such option", "embed, run")
+        problem = f"does not go with --job {command.job}"
+        raise _wrong("--retry-failed", problem, "--job embed, --job run")
     if not folder.is_dir():
         raise _wrong("--folder", f"{folder} is no folder")
     recipe = command.recipe

@@ -38,7 +38,8 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     names = places(text)
     unknown = [name for name in values if name not in names]
     if unknown:
-        raise ValueError(f"{', '.join(unknown)}: not in the file; it has {', '.join(names)}")
+        there = f"it has {', '.join(names)}" if names else "it has no <...> to be filled in"
+        raise ValueError(f"{', '.join(unknown)}: not in the file; {there}")
     missing = [name for name in names if name not in values]
     if missing:
         raise ValueError(f"still to be filled in: {' '.join(f'{name}=...' for name in missing)}")

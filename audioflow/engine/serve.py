@@ -13,14 +13,18 @@ from typing import Any
 
 from audioflow.engine.serve_asked import FRONT, SCORER
 from audioflow.engine.serve_place import Place, ServeError, need_serve, quiet, serve_started
+from audioflow.engine.serve_room import room_for, scorer_needs
 from audioflow.engine.serve_system import Served
 from audioflow.engine.session import Session
-from audioflow.errors import InputError
 from audioflow.serving.limits import Limits
 from audioflow.tables import package_versions
 
 _LOOK_EVERY_S = 0.25
 _PATIENCE_S = 30.0
+_LEAVE_S = 8.0
+"""How long replicas may take to leave before they are killed. No request is cut short by it, since
+those in hand are done by then."""
+_GONE_S = 45.0
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
@@ -41,9 +45,10 @@ def serve(
     """
     need_serve()
     with Session(place.ray) as session:
-        there = session.ensure()
-        _refuse_lack(served, place, there, own=session.started)
-        with serve_started(place, own=session.started), _deployed(served, limits, place):
+        session.ensure()
+        if not room_for(served, place, tell, stopped):
+            return
+        with serve_started(place, own=session.started), _deployed(served, limits, place, tell):
             tell(f"loading {served.about.system} ({', '.join(served.about.backbones)})")
             if _wait(place, stopped, tell):
                 tell(f"ready at {place.url}  POST /invocations, GET /ping, GET /info")
@@ -52,35 +57,19 @@ def serve(
                 _drain(place, limits.timeout_s)
 
 
-def _refuse_lack(served: Served, place: Place, there: dict[str, float], *, own: bool) -> None:
-    """Raise `InputError` where a Ray that was started for this can never place the scorers."""
-    gpus = place.replicas * _gpus(served)
-    if own and gpus > there.get("GPU", 0.0):
-        raise InputError(
-            f"{place.replicas} replicas ask for {gpus:g} GPUs, this machine has "
-            f"{there.get('GPU', 0.0):g}; lower --num-gpus or --replicas"
-        )
-
-
-def _gpus(served: Served) -> float:
-    """Of one scorer, whose backbones share them."""
-    return max(spec.num_gpus for spec in served.specs.values())
-
-
 @contextmanager
-def _deployed(served: Served, limits: Limits, place: Place) -> Iterator[None]:
+def _deployed(served: Served, limits: Limits, place: Place, tell: Tell) -> Iterator[None]:
     """The application, deployed but not yet ready; it is removed in the end."""
     from ray import serve
 
     from audioflow.engine.serve_front import FrontReplica, FrontTask
     from audioflow.engine.serve_scorer import ScorerReplica
 
-    gpus = _gpus(served)
     scorer = serve.deployment(ScorerReplica).options(
         name=SCORER,
         num_replicas=place.replicas,
         max_ongoing_requests=2 * limits.max_batch,
-        ray_actor_options={"num_gpus": gpus, "num_cpus": 0 if gpus else 0.5},
+        ray_actor_options=scorer_needs(served),
         graceful_shutdown_timeout_s=limits.timeout_s,
     )
     front = serve.deployment(FrontReplica).options(
@@ -93,11 +82,41 @@ def _deployed(served: Served, limits: Limits, place: Place) -> Iterator[None]:
     task = FrontTask(served.about, served.wanted, limits, package_versions())
     app = front.bind(task, scorer.bind(served, limits))
     target = serve.RunTarget(app, place.name, place.route_prefix, quiet())
-    serve.run_many([target], wait_for_applications_running=False)
     try:
+        serve.run_many([target], wait_for_applications_running=False)
         yield
     finally:
-        serve.delete(place.name)
+        _remove(place, tell)
+
+
+def _remove(place: Place, tell: Tell) -> None:
+    """Remove the application, and wait until it is gone."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    began, killed = time.monotonic(), False
+    with contextlib.suppress(RayError, RayServeException):  # then Ray itself is gone
+        serve.delete(place.name, _blocking=False)
+        while place.name in serve.status().applications:
+            took_s = time.monotonic() - began
+            if took_s > _LEAVE_S and not killed:
+                _kill_replicas(place)
+                killed = True
+            if took_s > _GONE_S:
+                tell(f"the application {place.name!r} is not gone yet; Ray Serve removes it")
+                return
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _kill_replicas(place: Place) -> None:
+    """End those that still load, or wait for room, and so do not hear that they are to leave."""
+    import ray
+
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith(f"SERVE_REPLICA::{place.name}#"):
+            with contextlib.suppress(ValueError):  # it has just left
+                ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
 
 
 def _wait(place: Place, stopped: threading.Event, tell: Tell) -> bool:

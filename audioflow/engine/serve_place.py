@@ -5,7 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -84,14 +84,12 @@ def serve_started(place: Place, *, own: bool) -> Iterator[None]:
     if running is None:
         _refuse_taken(place)
         options = {"host": place.host, "port": place.port}
-        serve.start("HeadOnly", options, logging_config=quiet())
         try:
+            serve.start("HeadOnly", options, logging_config=quiet())
             yield
         finally:
-            if not own and not serve.status().applications:  # others may have come to use it
-                sys.stdout = _Without(sys.stdout, "ServeController")
-                sys.stderr = _Without(sys.stderr, "ServeController")  # that it is killed
-                serve.shutdown()
+            if not own:
+                _end(place)
         return
     if running != (place.host, place.port):
         host, port = running
@@ -111,6 +109,19 @@ def serve_started(place: Place, *, own: bool) -> Iterator[None]:
             f"{routes[place.route_prefix]!r} already; give another one, as /sounds"
         )
     yield
+
+
+def _end(place: Place) -> None:
+    """End the Ray Serve that was started here, unless others have come to use it."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    with suppress(RayError, RayServeException):  # then Ray itself is gone
+        if set(serve.status().applications) <= {place.name}:
+            sys.stdout = _Without(sys.stdout, "ServeController")
+            sys.stderr = _Without(sys.stderr, "ServeController")  # that it is killed
+            serve.shutdown()
 
 
 class _Without:

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from audioflow.engine.session import set_auth_mode, silence
-from audioflow.errors import InputError, StoppedError
+from audioflow.errors import AudioflowError, InputError, StoppedError
 
 Say = Callable[[str], None]
 """Takes a piece of the driver's output, line ends included."""
@@ -30,6 +31,9 @@ EXCLUDES = (
 _POLL_S = 0.5
 _SILENT_S = 60
 _DASHBOARD_PORT = 8265
+_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Where Ray looks for an address, in this order, before it takes the one that it is given."""
+_AUTH_MODE = "RAY_AUTH_MODE"
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,12 @@ class Outcome:
         return code if self.status == "FAILED" and code is not None and 0 < code < 128 else 1
 
 
+class NameTakenError(AudioflowError):
+    """A job of this name is there already."""
+
+    exit_code = 2
+
+
 class _Stream:
     """The output of a job, which begins at its first letter again each time it is opened."""
 
@@ -107,16 +117,32 @@ class Jobs:
         from ray.job_submission import JobSubmissionClient
 
         self.address = dashboard_url(address)
+        self._env = {"RAY_API_SERVER_ADDRESS": self.address}
+        told = _AUTH_MODE in os.environ
         set_auth_mode()
+        if not told and os.environ[_AUTH_MODE] == "token":
+            self._env[_AUTH_MODE] = "token"
+        # Ray warns of half of a limit that is not the one which a job's folder meets.
+        os.environ.setdefault("RAY_PACKAGE_SIZE_WARNING_MIB", "-1")
         if why := silence(self.address):
             raise InputError(f"no Ray answers at {self.address}: {why}; {_ADDRESS_HELP}")
         try:
-            self._client = JobSubmissionClient(self.address)
+            with without(_ADDRESSES):
+                self._client = JobSubmissionClient(self.address)
         except (RuntimeError, OSError, ValueError, AuthenticationError) as error:
             raise refused(self.address, error) from error
 
+    def command(self, words: str, name: str) -> str:
+        """A command of `ray job`, as it can be typed in any shell: with `--address` alone the job
+        would be looked for at what `RAY_ADDRESS` says there."""
+        env = (f"{key}={shlex.quote(value)}" for key, value in self._env.items())
+        return " ".join((*env, "ray job", words, shlex.quote(name)))
+
     def submit(self, parcel: Parcel, name: str | None = None) -> str:
-        """Send a job; returns the name it has there. Raises `InputError` where it is refused."""
+        """Send a job; returns the name it has there.
+
+        Raises `NameTakenError` where another job has it, `InputError` where it is refused.
+        """
         try:
             return str(
                 self._client.submit_job(
@@ -126,6 +152,11 @@ class Jobs:
                 )
             )
         except (RuntimeError, OSError, ValueError) as error:
+            if name is not None and f"submission_id {name} already exists" in str(error):
+                raise NameTakenError(
+                    f"--id {name}: {self.address} has had a job of this name already; give "
+                    "another one, or leave --id out"
+                ) from error
             raise refused(self.address, error, parcel.folder) from error
 
     def follow(self, name: str, say: Say) -> Outcome:
@@ -147,7 +178,7 @@ class Jobs:
                 if time.monotonic() - heard > _SILENT_S:
                     raise StoppedError(
                         f"the cluster at {self.address} has not answered for {_SILENT_S} s: "
-                        f"{first_line(error)}; what the job {name} committed stays"
+                        f"{said(error)}; what the job {name} committed stays"
                     ) from error
             time.sleep(_POLL_S)
 
@@ -189,28 +220,52 @@ def dashboard_url(address: str | None) -> str:
     return f"{scheme}://{host}{slash}{path}".rstrip("/")
 
 
+@contextlib.contextmanager
+def without(names: Sequence[str]) -> Iterator[None]:
+    """While it lasts, the environment has none of these variables."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
 def refused(address: str, error: Exception, folder: Path | None = None) -> InputError:
     """What Ray said, in words that lead on."""
     text = str(error)
-    why = first_line(error)
-    mode = os.environ.get("RAY_AUTH_MODE")
+    why = said(error)
+    mode = os.environ.get(_AUTH_MODE)
     if "uthenticat" in text or "nauthorized" in text or "orbidden" in text:
         return InputError(
-            f"{address} does not let this client in (RAY_AUTH_MODE is {mode}): {why} "
+            f"{address} does not let this client in (RAY_AUTH_MODE is {mode}): {why}. "
             "Set RAY_AUTH_MODE=token, and the token of the cluster in ~/.ray/auth_token, in the "
             "file at RAY_AUTH_TOKEN_PATH, or in RAY_AUTH_TOKEN"
         )
     if folder is not None and ("exceeds the maximum size" in text or "status code 413" in text):
         return InputError(
-            f"{folder} is too large to be sent ({why}); the largest in it: {largest(folder)}. "
+            f"{folder} is too large to be sent: packed it is more than {_limit(text)}; the largest "
+            f"in it: {largest(folder)}. "
             "Name what the job does not need in .rayignore, or under `excludes` of --runtime-env"
         )
     return InputError(f"{address} refused the job: {why}")
 
 
-def first_line(error: Exception) -> str:
-    """The first line that says something."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def said(error: Exception) -> str:
+    """The first line that says something, or of a traceback the last; without a full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
+    if not lines:
+        return type(error).__name__
+    traced = any("Traceback (most recent call last)" in line for line in lines)
+    return lines[-1 if traced else 0].rstrip(" .")
+
+
+def _limit(text: str) -> str:
+    """How much a cluster takes, as it says when it was sent more."""
+    if found := re.search(r"body size (\d+) exceeded", text):
+        return f"the {int(found[1]) / 2**20:g} MiB that this cluster takes"
+    if found := re.search(r"maximum size of ([\d.]+) ?MiB", text):
+        return f"the {float(found[1]):g} MiB that this cluster takes"
+    return "this cluster takes"
 
 
 def largest(folder: Path, count: int = 3) -> str:

@@ -126,10 +126,12 @@ def test_a_stopped_job_is_sent_again_and_goes_on(checkout: Checkout) -> None:
     assert re.search(r"manifest +done: \d+ clips", out)  # what the driver writes comes through
     told = checkout.job("first")
     assert told["status"] == "STOPPED"
+    assert told["driver_exit_code"] is None  # as cluster/README.md says
     assert "AWS_SECRET_ACCESS_KEY" not in told["runtime_env"]["env_vars"]
     assert told["runtime_env"]["env_vars"]["AWS_ENDPOINT_URL"] == os.environ["AWS_ENDPOINT_URL"]
     before = receipts()
     assert before
+    _the_name_is_taken(checkout)
 
     plain = ("--working-dir", ".", "--runtime-env", "cluster/runtime_env.yaml")
     done = checkout.run(
@@ -146,6 +148,31 @@ def test_a_stopped_job_is_sent_again_and_goes_on(checkout: Checkout) -> None:
     status = checkout.run("audioflow", "status", RECIPE["run_dir"]).stdout
     assert re.search(r"audioflow run recipe\.yaml  \(.*, job second\)", status)
     assert "ended well" in status
+
+
+def _the_name_is_taken(checkout: Checkout) -> None:
+    again = checkout.run("audioflow", "submit", "recipe.yaml", "--id", "first")
+    assert again.returncode == 2, again.stderr
+    assert "--id first: " in again.stderr
+    assert "a job of this name already; give another one, or leave --id out" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_a_recipe_that_cannot_be_read_here_is_checked_by_the_job(checkout: Checkout) -> None:
+    """Which runs where the keys are; this user has none."""
+    url = "s3://submitted/recipes/unread.yaml"
+    wrong = RECIPE | {"embed": {"backbones": {"acoustic": {}}, "clip_per_shard": 2}}
+    s3fs.S3FileSystem().pipe_file(url, yaml.safe_dump(wrong).encode())
+    keys = {name: "" for name in os.environ if name.startswith("AWS_") and "KEY" in name}
+    keys |= {"AWS_EC2_METADATA_DISABLED": "true"}
+    done = checkout.run("audioflow", "submit", url, **keys)
+    assert done.returncode == 4, done.stderr
+    assert "cannot be read on this machine" in done.stderr
+    assert "--no-check sends it unread" in done.stderr
+    done = checkout.run("audioflow", "submit", url, "--no-check", **keys)
+    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "did you mean 'clips_per_shard'?" in done.stdout
+    assert "ended with exit code 2" in done.stdout
 
 
 def test_the_exit_code_is_that_of_the_job_also_with_a_recipe_in_a_bucket(
@@ -194,6 +221,7 @@ def test_who_is_not_let_in_is_told_what_to_do(
     assert told in done.stderr
     assert "RAY_AUTH_TOKEN" in done.stderr or "--address" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "token Set" not in done.stderr
     assert TOKEN not in done.stderr + done.stdout
 
 
@@ -201,12 +229,13 @@ def test_too_large_a_folder_is_refused_and_what_is_large_in_it_named(checkout: C
     (checkout.folder / "clips").mkdir()
     try:
         with (checkout.folder / "clips" / "noise.wav").open("wb") as file:
-            for _ in range(8):
+            for _ in range(17):  # as many as Ray warns of, too, with a limit that is another
                 file.write(os.urandom(2**24))
         done = checkout.run("audioflow", "submit", "recipe.yaml")
     finally:
         shutil.rmtree(checkout.folder / "clips")
     assert done.returncode == 4
-    assert "is too large to be sent" in done.stderr
-    assert "clips (128.0 MiB)" in done.stderr
+    assert "is too large to be sent: packed it is more than the 100 MiB" in done.stderr
+    assert "approaching the maximum" not in done.stderr
+    assert "clips (272.0 MiB)" in done.stderr
     assert ".rayignore" in done.stderr

@@ -194,6 +194,76 @@ def _other_paths(server: Server) -> None:
     assert (status, told["error"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--num-gpus", "4"], "--num-gpus: a replica needs 4 GPU, and no node has that"),
+        (["--replicas", "50"], "--replicas: 50 times a replica have to be there at once, each"),
+    ],
+)
+def test_what_a_cluster_can_never_give_is_refused_at_once(
+    done: Run, tmp_path: Path, more: list[str], told: str
+) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    arguments = [local_path(done.folder.url), "--system", "audio", "--address", address]
+    with serving(*arguments, *more, log=tmp_path / "log") as server:
+        assert server.process.wait(START_S) == 2, server.said
+        assert told in server.said
+        assert "The cluster has 1 node with 2 CPU, 1 GPU" in server.said
+        assert "loading" not in server.said
+    assert _serve_is_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_is_stopped_before_there_is_room_leaves_nothing(
+    done: Run, tmp_path: Path, number: int
+) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    arguments = [local_path(done.folder.url), "--system", "audio", "--address", address]
+    taken = ray.remote(num_cpus=2)(Taken).remote()
+    ray.get(taken.there.remote(), timeout=60)
+    try:
+        with serving(*arguments, log=tmp_path / "log") as server:
+            deadline = time.monotonic() + START_S
+            while not any(name.startswith("SERVE_REPLICA::audioflow#scorer") for name in _named()):
+                assert time.monotonic() < deadline, server.said
+                time.sleep(0.2)
+            assert server.stop(number) == 0, server.said
+            assert "loading audio" in server.said
+            assert "Traceback" not in server.said
+            assert "ready" not in server.said
+    finally:
+        ray.kill(taken)
+    assert _serve_is_gone()
+
+
+class Taken:
+    """Takes the CPUs that a replica would need."""
+
+    def there(self) -> None:
+        """It is."""
+
+
+def _serve_is_gone() -> bool:
+    deadline = time.monotonic() + 20  # until Ray has heard of the last of its actors
+    while any(name.startswith("SERVE_") for name in _named()):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _named() -> list[str]:
+    """The names of all actors there are."""
+    import ray
+
+    return [one["name"] for one in ray.util.list_named_actors(all_namespaces=True)]
+
+
 @pytest.fixture
 def temporary() -> Iterator[Path]:
     """A folder with a short name: Ray's sockets lie in it."""

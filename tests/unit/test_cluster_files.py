@@ -93,6 +93,7 @@ def test_every_file_with_something_to_fill_in_is_tested_here() -> None:
         (["cluster/none.yaml"], "No such file"),
         (["cluster/aws.yaml", "REGION"], "'REGION' is not NAME=VALUE"),
         (["cluster/aws.yaml", "REGIN=a"], "REGIN: not in the file; it has REGION, IMAGE"),
+        (["cluster/slurm.sbatch", "A=1"], "A: not in the file; it has no <...> to be filled in\n"),
     ],
 )
 def test_what_cannot_be_filled_in_is_told(

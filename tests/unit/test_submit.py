@@ -1,14 +1,18 @@
 """What `audioflow submit` makes of its arguments, and of what a cluster says; no cluster here."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from audioflow.engine.submit import Outcome, Parcel, _Stream, dashboard_url, largest, refused
+from audioflow.cli import main
+from audioflow.engine.submit import Outcome, Parcel, _Stream, dashboard_url, largest, refused, said
 from audioflow.errors import InputError, RecipeError
-from audioflow.submit_cli import SubmitCommand, entrypoint_of, handed_on, read_runtime_env
+from audioflow.submit_cli import SubmitCommand, entrypoint_of, handed_on, read_runtime_env, submit
+from tests.conftest import free_port
 
 
 @pytest.fixture
@@ -38,7 +42,10 @@ def test_a_recipe_in_a_bucket_stays_where_it_is(folder: Path) -> None:
     ("command", "told"),
     [
         (SubmitCommand("s3://b/a.yaml", job="emded"), "--job: 'emded' is no job; allowed: manif"),
-        (SubmitCommand("s3://b/a.yaml", job="score", retry_failed=True), "the job score has no"),
+        (
+            SubmitCommand("s3://b/a.yaml", job="score", retry_failed=True),
+            "--retry-failed: does not go with --job score; allowed: --job embed, --job run",
+        ),
         (SubmitCommand("nowhere.yaml"), "nowhere.yaml: 1 fault\n.*does not exist"),
         (SubmitCommand(__file__), "test_submit.py lies outside of .*, which is what is sent"),
     ],
@@ -161,8 +168,64 @@ def test_too_large_a_folder_is_told_with_what_is_large(tmp_path: Path) -> None:
         with (tmp_path / name).open("wb") as file:
             file.truncate(size * 2**20)
     assert largest(tmp_path) == "clips (5.0 MiB), list.csv (1.0 MiB)"
-    error = refused(
-        "http://head", ValueError("Package size (1) exceeds the maximum size"), tmp_path
-    )
-    assert "is too large to be sent" in str(error)
-    assert "clips (5.0 MiB)" in str(error)
+    told = "Maximum request body size 104857600 exceeded, actual body size 136348168"
+    for text, most in (
+        (f"Request failed with status code 413: {told}.", "more than the 100 MiB that this"),
+        ("Package size (600.0MiB) exceeds the maximum size of 512.00MiB. To", "than the 512 MiB"),
+        ("Request failed with status code 413: .", "more than this cluster takes; the largest"),
+    ):
+        error = str(refused("http://head", RuntimeError(text), tmp_path))
+        assert "is too large to be sent: packed it is " in error
+        assert most in error
+        assert "largest in it: clips (5.0 MiB), list.csv (1.0 MiB). Name what" in error
+        assert text not in error
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Unauthorized: Missing authentication token\n\nToken ...", "Missing authentication token"),
+        ("It is so.\nAnd so.\n", "It is so"),
+        ("failed: Traceback (most recent call last):\n  File\nOSError: full.\n.", "OSError: full"),
+        ("\n", "RuntimeError"),
+    ],
+)
+def test_what_a_cluster_says_is_a_line_without_a_full_stop(text: str, line: str) -> None:
+    assert said(RuntimeError(text)).endswith(line)
+
+
+def test_what_is_missing_to_be_let_in_is_a_sentence() -> None:
+    error = RuntimeError("Authentication required: Unauthorized: Missing authentication token\n\nX")
+    told = str(refused("http://head", error))
+    assert "Missing authentication token. Set RAY_AUTH_MODE=token, and" in told
+
+
+# What is read here, and what on the cluster
+
+
+def test_a_recipe_that_cannot_be_read_here_can_be_sent_unread(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in (*os.environ,):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    silent = f"http://127.0.0.1:{free_port()}"
+    command = SubmitCommand("s3://bucket/a.yaml", address=silent, folder=str(tmp_path))
+    with pytest.raises(InputError, match=r"locate credentials.* --no-check sends it unread, and"):
+        submit(command)
+    with pytest.raises(InputError, match=f"no Ray answers at {silent}"):  # further than before
+        submit(replace(command, check=False))
+    asked = ["submit", "s3://bucket/a.yaml", "--no-check", "--address", silent]
+    with pytest.raises(SystemExit, match="4"):
+        main([*asked, "--folder", str(tmp_path)])
+    assert f"no Ray answers at {silent}" in capfd.readouterr().err
+
+
+def test_what_is_wrong_with_a_recipe_is_not_a_matter_of_keys(folder: Path) -> None:
+    command = SubmitCommand(str(folder / "configs" / "vögel 1.yaml"), folder=str(folder))
+    with pytest.raises(RecipeError, match="manifest") as caught:
+        submit(command)
+    assert "--no-check" not in str(caught.value)
