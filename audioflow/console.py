@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,7 @@ class Console:
         self._made = self._told = time.monotonic()
         self._lock = threading.Lock()
         self._stream = _open(events)
+        self._id = uuid.uuid4().hex[:12]
         self._status_file: StatusWriter | None = None
         self._ended = threading.Event()
         self._secrets: frozenset[str] = frozenset()
@@ -89,7 +91,7 @@ class Console:
         """Write an event to the event file, if there is one; gives it without secrets."""
         event = replace(event, data=masked_values(event.data, self._secrets))
         if self._stream:
-            _write(self._stream, event)
+            _write(self._stream, self._id, event)
         if self._status_file:
             self._status_file(event)
         return event
@@ -158,22 +160,26 @@ class Console:
             self._bar.start()
 
     def _progress(self, event: Event, data: dict[str, Any]) -> None:
-        self._status.data = data
+        if self._current is None or event.job != self._current.job:
+            return  # of the best head of a search, which is trained at its end
+        self._status.add(event, self._late_s)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=data["done"], text=self._status.rates())
+            text = self._status.rates()
+            self._bar.update(self._task, completed=self._status.done, text=text)
 
     def _epoch(self, event: Event, data: dict[str, Any]) -> None:
         if isinstance(self._table, EpochTable):
-            self._status.data = {"done": self._status.data["done"] + 1}
+            self._status.add(event, self._late_s)
             self._rows(self._table.add(data))
 
     def _trial(self, event: Event, data: dict[str, Any]) -> None:
         if isinstance(self._table, TrialTable):
-            self._progress(event, {"done": self._status.data["done"] + 1})
+            self._progress(event, data)
             self._rows(self._table.add(data))
 
     def _shard(self, event: Event, data: dict[str, Any]) -> None:
-        """Progress says enough of it."""
+        """How long it took; progress says the rest."""
+        self._status.add(event)
 
     def _retry(self, event: Event, data: dict[str, Any]) -> None:
         self._line(event, text_of(event))
@@ -214,7 +220,7 @@ class Console:
 
     def _line(self, event: Event, text: str) -> None:
         self._told = time.monotonic()
-        name = "" if event.name == event.job else f" {event.name}"
+        name = "" if event.name in ("", event.job) else f" {event.name}"
         clock = (datetime.now(UTC) - timedelta(seconds=self._late_s)).strftime("%H:%M:%S")
         self._out.print(
             f"[dim]{clock}[/dim] [cyan]{event.job}[/cyan]{escape(name)}  {escape(text)}"
@@ -265,9 +271,11 @@ def _open(path: str | None) -> TextIO | None:
         raise InputError(f"--events {path} cannot be written: {error.strerror}") from error
 
 
-def _write(stream: TextIO, event: Event) -> None:
+def _write(stream: TextIO, command: str, event: Event) -> None:
+    """command: tells its lines from those of others in the same file."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    record = {"time": now, "job": event.job, "kind": event.kind, "name": event.name, **event.data}
+    record = {"time": now, "id": command, "job": event.job, "kind": event.kind, "name": event.name}
+    record |= event.data
     stream.write(json.dumps(record) + "\n")
 
 

@@ -1,44 +1,60 @@
 """How far a job is and how fast it goes: the line that says so, and the bar on a terminal."""
 
 import time
-from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from audioflow.event_text import UNITS
+from audioflow.events import Event
+from audioflow.pace import Pace
+from audioflow.planning.text import duration
 
 
 class Status:
     """How far and how fast a job goes, from its own events."""
 
     def __init__(self, job: str = "", total: int = 0, done: int = 0, late_s: float = 0.0) -> None:
-        self.total = total
+        """late_s: how long ago it began."""
+        self.total, self.done = total, done
         self.unit = UNITS.get(job, "clips")
-        self.data: dict[str, Any] = {"done": done}
         self._before = done
+        self._failures = 0
+        self._pace = Pace(done)
         self._started = time.monotonic() - late_s
 
-    @property
-    def _seconds(self) -> float:
-        return max(time.monotonic() - self._started, 1e-6)
+    def add(self, event: Event, late_s: float = 0.0) -> None:
+        """Note that a shard, an epoch or a trial has ended (so long ago), or how far the job is."""
+        self._pace.add(event, time.monotonic() - late_s)
+        if event.kind == "trial":
+            self.done += 1
+        self.done = event.data.get("done", self.done)
+        self._before = event.data.get("before", self._before)
+        self._failures = event.data.get("failures", self._failures)
 
     def rates(self) -> str:
-        """Clips (epochs, trials) per second, times real time, failures."""
-        text = f"{(self.data['done'] - self._before) / self._seconds:.1f} {self.unit}/s"
-        if self.data.get("media_s"):
-            text += f"  {self.data['media_s'] / self._seconds:.0f}x real time"
-        return text + (f"  {self.data['failures']} failures" if self.data.get("failures") else "")
+        """Clips (epochs, trials) per second, times real time, failures, time left: what is known
+        of it."""
+        now, parts = time.monotonic(), []
+        if per_s := self._pace.per_s(now):
+            parts.append(f"{per_s:.1f} {self.unit}/s")
+            if media_per_s := self._pace.media_per_s(now):
+                parts.append(f"{media_per_s:.0f}x real time")
+        if self._failures:
+            parts.append(f"{self._failures} failures")
+        if per_s:
+            parts.append(f"{duration((self.total - self.done) / per_s)} left")
+        return "  ".join(parts)
 
     def text(self) -> str:
         """One status line."""
+        seconds = time.monotonic() - self._started
         if not self.total:
-            return f"{self._seconds:.0f} s"
-        done = self.data["done"]
-        if done == self._before:
-            return f"{done}/{self.total} {self.unit}  starting, {self._seconds:.0f} s"
-        left = (self.total - done) * self._seconds / (done - self._before)
-        return f"{done}/{self.total} {self.unit}  {self.rates()}  {left:.0f} s left"
+            return f"{seconds:.0f} s"
+        far = f"{self.done}/{self.total} {self.unit}"
+        if self.done == self._before:
+            return f"{far}  starting, {seconds:.0f} s"
+        return f"{far}  {self.rates()}".rstrip()
 
 
 def bar(out: RichConsole, unit: str) -> Progress:
@@ -47,7 +63,6 @@ def bar(out: RichConsole, unit: str) -> Progress:
         BarColumn(),
         TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
         TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(compact=True),
         console=out,
         transient=True,
     )

@@ -25,7 +25,10 @@ def text_of(event: Event) -> str:
 
 
 def _again(data: dict[str, Any]) -> str:
-    if (workers := data.get("workers")) is not None:
-        return f"training goes on with {workers} of its workers ({data['tries']})"
+    if "workers" in data:
+        workers, wanted = data["workers"], data["wanted"]
+        number = f"{workers} of {wanted}" if workers < wanted else f"{workers}"
+        number += " worker" if wanted == 1 else " workers"
+        return f"training is begun again with {number} (attempt {data['tries'] + 1})"
     kind = "trial" if "trial" in data else "shard"
     return f"{kind} {data[kind]} is done again ({data['tries']}): its worker was lost"

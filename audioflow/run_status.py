@@ -31,7 +31,8 @@ class Step:
     """What a job has done of one of its tables (or of those that it makes together).
 
     unit: what is counted, clips, epochs or trials. before: of `done`, what was there when it began.
-    media_s: seconds of media since then. began, changed: Unix times.
+    media_s: seconds of media since then. began, changed: Unix times. per_s: units per second in its
+    last minute, 0 where that is not known yet.
     """
 
     job: str
@@ -45,16 +46,11 @@ class Step:
     media_s: float = 0.0
     began: float = 0.0
     changed: float = 0.0
-
-    @property
-    def per_s(self) -> float:
-        """Units per second since it began; 0 where nothing has come yet."""
-        seconds = self.changed - self.began
-        return (self.done - self.before) / seconds if seconds > 0 else 0.0
+    per_s: float = 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the rest takes at this rate; None where nothing has come yet."""
+        """Seconds that the rest takes at this rate; None where it is not known."""
         return (self.total - self.done) / self.per_s if self.per_s else None
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from audioflow.errors import AudioflowError
 from audioflow.event_text import UNITS, text_of
 from audioflow.events import Event
+from audioflow.pace import Pace
 from audioflow.redaction import masked_command
 from audioflow.retries import Retrying
 from audioflow.run_status import (
@@ -28,6 +29,7 @@ _MOST_SAID = 20
 _SOON = Retrying(attempts=2, first_wait_s=0.5, most_wait_s=0.5, patience_s=5.0)
 _LAST_S = 10.0
 _ENDS: dict[str, State] = {"done": "done", "skip": "unchanged", "failed": "failed"}
+_COUNTS = ("done", "before", "failures", "media_s")
 _OF_RAY = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -50,6 +52,7 @@ class StatusWriter:
             began=now,
         )
         self._steps: dict[tuple[str, str], Step] = {}
+        self._paces: dict[tuple[str, str], Pace] = {}
         self._said: list[Said] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -93,13 +96,20 @@ class StatusWriter:
 
     def _write(self) -> None:
         with self._lock:
-            steps, said = tuple(self._steps.values()), tuple(self._said)
-            status = replace(self._status, written=time.time(), steps=steps, said=said)
+            now, said = time.time(), tuple(self._said)
+            steps = tuple(self._paced(key, now) for key in self._steps)
+            status = replace(self._status, written=now, steps=steps, said=said)
         try:
             self._folder.write(STATUS, status.to_bytes())
             self.problem = ""
         except AudioflowError as error:
             self.problem = str(error)
+
+    def _paced(self, key: tuple[str, str], now: float) -> Step:
+        """A step with the rate that it has now."""
+        step = self._steps[key]
+        at_work = step.state == "running" and key in self._paces
+        return replace(step, per_s=round(self._paces[key].per_s(now), 6)) if at_work else step
 
     def _note(self, event: Event, now: float) -> None:
         if text := text_of(event):
@@ -111,9 +121,11 @@ class StatusWriter:
             unit = UNITS.get(event.job, "clips")
             counts = {"total": total, "done": done, "before": done}
             self._steps[key] = Step(*key, unit=unit, began=now, changed=now, **counts)
+            self._paces[key] = Pace(done)
         elif event.kind in _ENDS:
             self._end(key, _ENDS[event.kind], now)
         elif (step := self._steps.get(key)) is not None:
+            self._paces[key].add(event, now)
             self._steps[key] = _further(step, event, now)
 
     def _end(self, key: tuple[str, str], state: State, now: float) -> None:
@@ -128,11 +140,11 @@ class StatusWriter:
 
 
 def _further(step: Step, event: Event, now: float) -> Step:
-    if event.kind in ("epoch", "trial"):
+    if event.kind == "trial":
         return replace(step, done=step.done + 1, changed=now)
-    if event.kind != "progress":
+    if event.kind not in ("epoch", "progress"):
         return step
-    told = {key: event.data[key] for key in ("done", "failures", "media_s") if key in event.data}
+    told = {key: event.data[key] for key in _COUNTS if key in event.data}
     return replace(step, changed=now, **told)
 
 

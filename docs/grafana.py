@@ -87,12 +87,13 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Clips left",
-                "What is still to be done.",
+                "What is still to be done; of training, epochs.",
                 [
                     Query(
                         "sum by (audioflow_job, table) ({clips_left})",
                         "{{audioflow_job}} {{table}}",
-                    )
+                    ),
+                    Query("sum by (table) ({epochs_left})", "{{table}} epochs"),
                 ],
             ),
             Panel(

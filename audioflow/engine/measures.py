@@ -68,6 +68,7 @@ MEASURES = {
         Measure("node_changes", "counter", "nodes that joined or were lost", ("change",)),
         Measure("nodes", "gauge", "nodes of the cluster, as of the last change"),
         Measure("epochs", "counter", "epochs trained", ("table",)),
+        Measure("epochs_left", "gauge", "epochs that are still to come, at most", ("table",)),
         Measure("examples", "counter", "examples that heads were trained on", ("table",)),
         Measure("train_seconds", "counter", "seconds of epochs by part", ("table", "part")),
         Measure("loss", "gauge", "of the last epoch", ("table", "fold", "split")),
@@ -132,7 +133,8 @@ def _shard(data: Mapping[str, Any], table: str) -> Iterator[Sample]:
 
 
 def _progress(data: Mapping[str, Any], table: str) -> Iterator[Sample]:
-    yield Sample("clips_left", data["total"] - data["done"], {"table": table})
+    left = "epochs_left" if "before" in data else "clips_left"
+    yield Sample(left, data["total"] - data["done"], {"table": table})
     for name in ("shards_left", "shards_waiting"):
         if name in data:
             yield Sample(name, data[name], {"table": table})
@@ -153,6 +155,7 @@ def _node(data: Mapping[str, Any], name: str) -> Iterator[Sample]:
 
 def _epoch(data: Mapping[str, Any], table: str) -> Iterator[Sample]:
     yield Sample("epochs", 1, {"table": table})
+    yield Sample("epochs_left", data["total"] - data["done"], {"table": table})
     yield Sample("examples", data["examples"], {"table": table})
     compute_s = data["seconds"] - data["ingest_s"] - data["judge_s"]
     parts = {"ingest": data["ingest_s"], "judge": data["judge_s"], "compute": compute_s}

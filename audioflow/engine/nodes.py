@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from audioflow.engine.node_names import names_of
 from audioflow.engine.run import Run
 from audioflow.engine.session import silence
 
@@ -33,13 +34,15 @@ class Nodes:
 
         nodes: as Ray lists them; those that were there from the beginning have not joined.
         """
-        there = {
-            str(node["NodeID"]): str(node.get("NodeManagerHostname") or node["NodeID"])
-            for node in nodes
-            if node["Alive"]
-        }
+        names = names_of(nodes)
+        ids = [str(node["NodeID"]) for node in nodes if node["Alive"]]
+        there = {one: names[one] for one in ids}
         found = [("joined", there[one], one) for one in there if one not in self.alive]
-        found += [("lost", self.alive[one], one) for one in self.alive if one not in there]
+        found += [
+            ("lost", names.get(one, name), one)
+            for one, name in self.alive.items()
+            if one not in there
+        ]
         if not self._seen:
             found = []
         self._seen, self.alive = True, there

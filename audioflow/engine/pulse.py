@@ -1,13 +1,13 @@
 """What this process is at, and since when: its pulse."""
 
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from audioflow.engine.node_names import this_node
 from audioflow.timing import Stint, Times, joined
 
 
@@ -29,7 +29,7 @@ class Pulse:
 
     def __init__(self) -> None:
         self.finished = 0
-        self._node = socket.gethostname()
+        self._node = this_node()
         self._process = os.getpid()
         self._at: tuple[str, str, float] | None = None
         self._stints: dict[str, Stint] = {}

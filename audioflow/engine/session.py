@@ -24,6 +24,13 @@ START_S = 120.0
 
 _CONNECT_S = 5.0
 _LOOK_EVERY_S = 0.5
+
+_STACKS = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
+"""Else a driver that somebody stops prints a stack of Ray's core."""
+
+_TOLD_BY_US = "has been marked dead because the detector"
+"""Of a node that is lost Ray prints this on the driver, whatever `log_to_driver` is."""
+
 _QUIET = ("ray.data", "ray.train", "ray.tune", "ray")
 
 
@@ -58,6 +65,10 @@ class Session:
     """
 
     def __init__(self, section: RaySection) -> None:
+        # Both are read by `import ray`.
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _TOLD_BY_US)
+        self._without_stacks = _STACKS not in os.environ
+        os.environ.setdefault(_STACKS, "1")
         self._section = section
         self._started = False
         self._beginning: threading.Thread | None = None
@@ -121,6 +132,8 @@ class Session:
         import ray
 
         address = self._section.address
+        if self._without_stacks:  # what is for this process alone: crashes of workers have theirs
+            os.environ.pop(_STACKS, None)
         # How often training looks after its workers; each report of an epoch waits for a look.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         # Only this driver's own lines on the terminal; the workers' go to Ray's log folder as ever.

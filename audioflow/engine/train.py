@@ -150,18 +150,19 @@ def _train_system(
 
 def _fit_system(run: Run, plan: _Plan, epochs: Epochs, fits: Fits) -> Header:
     name, system, watch = plan.name, plan.section, Watch()
+    total = (1 if plan.fitted else system.train.epochs) * len(plan.tasks)
     run.tell(
         JOB,
         "start",
         name,
-        total=(1 if plan.fitted else system.train.epochs) * len(plan.tasks),
-        done=0,
+        total=total,
+        done=0,  # so far: a worker that goes on after some epochs says so when it begins
         folds=plan.folds,
         select=system.train.select,
         fitted=plan.fitted,
     )
     run.head(name).folder.remove_all()
-    with epochs.of(name, system, waits=not plan.alone) as tell:
+    with epochs.of(name, system, total, waits=not plan.alone) as tell:
         if plan.alone:
             kept = run.folder / "train" / f"{name}-{plan.key[:12]}"
             made = fits.fit(
@@ -214,7 +215,8 @@ def fit_alone_on_ray(
 ) -> list[dict[str, Any]]:
     """A head per task, each in a task of Ray; they go on where an earlier run stopped."""
     kept = run.folder / "train" / f"{name}-{key[:12]}"
-    with epochs_of(run) as epochs, epochs.of(name, tasks[0].section) as tell:
+    total = sum(task.section.train.epochs for task in tasks)
+    with epochs_of(run) as epochs, epochs.of(name, tasks[0].section, total) as tell:
         needs = worker_bytes(tasks[0], estimated_bytes(tasks[0]))
         fits = Fits(run.recipe.ray.wait_for_nodes_s)
         return fits.fit(tasks, tell, kept, needs).results

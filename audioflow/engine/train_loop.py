@@ -16,6 +16,7 @@ from torch import distributed as dist
 
 from audioflow.engine.train_stream import StreamSource, StreamTask, streamed_sets
 from audioflow.engine.train_task import TrainTask
+from audioflow.engine.train_tell import Begun
 from audioflow.engine.train_workers import Due, Prepared, is_last, judge_of, use_cores
 from audioflow.events import EpochRecord
 from audioflow.systems.network import network_for
@@ -51,7 +52,9 @@ def train_loop(config: dict[str, Any]) -> None:
         data = streaming(stream, workers)
     else:
         data = Prepared.of(task, workers.rank, workers.count)
-    due = Due()
+    due, resume = Due(), _resumed()
+    if workers.rank == 0:
+        config["tell"](Begun(task.fold, len(resume.records) if resume else 0))
 
     def on_epoch(record: EpochRecord, state: FitState) -> None:
         metrics: dict[str, Any] = {"epoch": record.epoch, "train_loss": record.train_loss}
@@ -76,7 +79,7 @@ def train_loop(config: dict[str, Any]) -> None:
         section,
         on_epoch=on_epoch,
         workers=workers,
-        resume=_resumed(),
+        resume=resume,
     )
 
 

@@ -53,7 +53,8 @@ def fit_together(
     together = _Together(task, storage, name, tell, plan_stream(task) if streams else None)
 
     def lost(tries: int, workers: int, why: str) -> None:
-        run.tell(JOB, "retry", task.system, tries=tries, workers=workers, reason=why)
+        wanted, name = task.section.train.workers, task.system
+        run.tell(JOB, "retry", name, tries=tries, workers=workers, wanted=wanted, reason=why)
 
     def room() -> int:
         return _room(run, task, streams=streams)

@@ -14,7 +14,7 @@ import torch
 from audioflow.engine.train_checkpoints import Checkpoints
 from audioflow.engine.train_data import example_sets
 from audioflow.engine.train_task import TrainTask
-from audioflow.engine.train_tell import Teller
+from audioflow.engine.train_tell import Begun, Said, Teller
 from audioflow.events import EpochRecord
 from audioflow.heads import HEADS
 from audioflow.heads.base import is_estimator
@@ -40,7 +40,7 @@ _CHECKPOINT_S = 30.0
 _CHECKPOINT_EPOCHS = 10
 _LOOKED_AT = 4096
 
-Tell = Callable[[dict[str, Any]], None]
+Tell = Callable[[Said], None]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,8 @@ def fit_alone(task: TrainTask, tell: Tell, kept: Folder) -> dict[str, Any]:
         return fit_estimator(task, tell)
     data = Prepared.of(task)
     checkpoints, due = Checkpoints(kept, task.fold), Due()
+    resume = checkpoints.load()
+    tell(Begun(task.fold, len(resume.records) if resume else 0))
 
     def on_epoch(record: EpochRecord, state: FitState) -> None:
         tell({"fold": task.fold, "best": record.epoch == state.best_epoch} | asdict(record))
@@ -141,7 +143,7 @@ def fit_alone(task: TrainTask, tell: Tell, kept: Folder) -> dict[str, Any]:
         section,
         on_epoch=on_epoch,
         workers=Workers(device="cuda" if section.gpus else "cpu"),
-        resume=checkpoints.load(),
+        resume=resume,
     )
     return data.result(state)
 

@@ -236,6 +236,16 @@ def test_folds_stream_one_after_the_other(tmp_path: Path) -> None:
     assert told == {"1": 2, "2": 2}
 
 
+def assert_taken_up(run: Run, name: str, epoch: int) -> None:
+    """It is told, once, that this command goes on after this epoch, which it had done itself."""
+    told = [event.data["text"] for event in heard(run) if event.kind == "note"]
+    assert told == [f"goes on after epoch {epoch}"]
+    counts = heard(run).of("epoch", name)
+    assert [one["done"] for one in counts] == [one["epoch"] for one in counts]
+    (progress,) = heard(run).of("progress", name)
+    assert progress == {"done": epoch, "total": 14, "before": 0}
+
+
 def test_a_killed_worker_of_two_costs_nothing_and_checkpoints_lie_on_s3(
     tmp_path: Path, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +266,9 @@ def test_a_killed_worker_of_two_costs_nothing_and_checkpoints_lie_on_s3(
     epochs = [record["epoch"] for record in heard(run).of("epoch")]
     assert epochs[:12] == list(range(1, 13))
     assert epochs[12:] in ([11, 12, 13, 14], [12, 13, 14]), "it goes on from its checkpoint"
+    (again,) = heard(run).of("retry")
+    assert (again["workers"], again["wanted"]) == (2, 2)
+    assert_taken_up(run, "a", epochs[12] - 1)
     assert most_apart(weights_of(run, "a"), weights_of(whole, "a")) < 1e-4
     losses = [[r["val_loss"] for r in records_of(each, "a")] for each in (run, whole)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
@@ -275,6 +288,7 @@ def test_a_killed_worker_alone_costs_nothing(
     run_job("train", run)
     epochs = [record["epoch"] for record in heard(run).of("epoch")]
     assert epochs == [*range(1, 13), *range(11, 15)]
+    assert_taken_up(run, "a", 10)
     assert most_apart(weights_of(run, "a"), weights_of(whole, "a")) < 1e-6
 
 
@@ -289,8 +303,40 @@ def test_a_killed_command_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
     run_job("train", run)
     first = heard(run).of("epoch")[0]["epoch"]
     assert 10 < first < 150
+    assert heard(run).of("progress") == [{"done": first - 1, "total": 150, "before": first - 1}]
+    assert {"text": f"goes on after epoch {first - 1}"} in heard(run).of("note")
+    assert heard(run).of("epoch")[-1]["done"] == 150
     assert most_apart(weights_of(run, "a"), weights_of(whole, "a")) < 1e-6
     assert len(records_of(run, "a")) == 150
+
+
+def test_a_killed_command_with_folds_goes_on_counting_where_each_of_them_was(
+    tmp_path: Path,
+) -> None:
+    heads = {name: system(train={"epochs": 300, "batch_size": 8}) for name in "ab"}
+    run = make_run(tmp_path, systems=heads)
+    write_tables(run, Corpus(count=90, splits=(CROSS_VALIDATED,), folds=("1", "2", "3")))
+
+    def some_have_begun(kept: Path) -> bool:
+        return len({path.parent for path in kept.glob("*/checkpoint-*.pt")}) == 2
+
+    code, said = kill_when(run, "train", some_have_begun)
+    assert code == -signal.SIGKILL, said
+    run_job("train", run)
+    half_way = 0
+    for name in heads:
+        begun: dict[str, int] = {}
+        for record in heard(run).of("epoch", name):
+            begun.setdefault(record["fold"], record["epoch"] - 1)
+        before = heard(run).of("progress", name)[-1]["before"]
+        told = {one.data["text"] for one in heard(run) if (one.kind, one.name) == ("note", name)}
+        assert {f"fold {fold} goes on after epoch {n}" for fold, n in begun.items() if n} <= told
+        assert sum(begun.values()) <= before
+        half_way += sum(begun.values())
+        last = heard(run).of("epoch", name)[-1]
+        assert (last["done"], last["total"]) == (900, 900)
+        assert len(heard(run).of("epoch", name)) == 900 - before
+    assert half_way >= 10
 
 
 def test_ctrl_c_ends_all_systems_and_leaves_their_checkpoints(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from audioflow.cli import plugins
 from audioflow.embeddings import ClipEmbedding, embedding_rows
 from audioflow.engine.embed_plan import embed_shards
 from audioflow.engine.run import Run
-from audioflow.engine.train_tell import Teller
+from audioflow.engine.train_tell import Begun, Said, Teller
 from audioflow.events import Event
 from audioflow.recipe_file import load_recipe
 from audioflow.storage import local_path
@@ -247,9 +247,10 @@ class FatalTeller(Teller):
         super().__init__(inbox, system, waits=waits)
         self._epoch, self._mark = epoch, mark
 
-    def __call__(self, record: dict[str, Any]) -> None:
-        super().__call__(record)
-        if record["epoch"] == self._epoch and not self._mark.exists():
+    def __call__(self, said: Said) -> None:
+        super().__call__(said)
+        now = None if isinstance(said, Begun) else said["epoch"]
+        if now == self._epoch and not self._mark.exists():
             self._mark.touch()
             ray.get(self.sent or [])
             os.kill(os.getpid(), signal.SIGKILL)

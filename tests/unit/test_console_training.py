@@ -1,6 +1,7 @@
 """What a person sees of training and of a search: rows of epochs and of trials, as they come."""
 
 import math
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from audioflow import console_turns
 from audioflow.console import Console
+from audioflow.console_status import Status
 from audioflow.console_tables import HEADER_EVERY, MOST_EPOCH_LINES, WIDTH, EpochTable, Thinned
 from audioflow.console_trials import MOST_TRIAL_LINES, TrialTable
 from audioflow.events import Event
@@ -19,6 +21,7 @@ METRICS = {"val_accuracy": 0.8125, "val_macro_f1": 0.75, "val_map": 0.875, "val_
 def epoch(number: int, **more: Any) -> dict[str, Any]:
     record = {
         "epoch": number,
+        "done": number,
         "train_loss": 2 / number,
         "val_loss": 2.5 / number,
         "metrics": METRICS,
@@ -347,6 +350,58 @@ def test_settings_are_named_by_their_shortest_ends_that_differ() -> None:
 
 
 # The console
+
+
+def taken_up() -> list[Event]:
+    """Training that goes on after 370 of 400 epochs, as its worker says when it begins."""
+    return [
+        of("start", "audio", total=400, done=0, select="val_loss"),
+        of("progress", "audio", done=370, total=400, before=370),
+        of("note", "audio", text="goes on after epoch 370"),
+        *(of("epoch", "audio", **epoch(number)) for number in range(371, 377)),
+    ]
+
+
+def test_a_training_that_goes_on_counts_from_where_it_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(capsys, taken_up())
+    assert lines[0].endswith("train audio  400 epochs, the best one by val loss is kept")
+    assert lines[1].endswith("train audio  goes on after epoch 370")
+    status = Status("train", 400)
+    for place, event in enumerate(taken_up()[1:]):
+        status.add(event, late_s=100 - 0.5 * place)
+    assert status.text().startswith("376/400 epochs  ")
+    assert "left" in status.text()
+
+
+def test_what_a_job_needs_to_start_is_no_part_of_rate_and_time_left() -> None:
+    status = Status("embed", 4000, late_s=60.0)
+    assert status.text() == "0/4000 clips  starting, 60 s"
+    for shard in range(1, 11):  # of 20 clips each, one a second
+        late_s = 10.0 - shard
+        status.add(Event("embed", "shard", "a", {"wall_s": 1.0, "seconds": {}}), late_s)
+        progress = {"done": 20 * shard, "media_s": 100.0 * shard, "failures": 2}
+        status.add(Event("embed", "progress", "a", progress), late_s)
+    assert status.text() == (
+        "200/4000 clips  20.0 clips/s  100x real time  2 failures  3.2 min left"
+    )
+
+
+def test_training_the_best_head_of_a_search_is_none_of_its_trials(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioflow.console.STATUS_EVERY_S", 0.0)
+    console = Console()
+    console.begin("tune", "runs/x")
+    console(Event("tune", "start", "found", {"total": 3, "done": 1}))
+    console(of("progress", "found", done=20, total=30, before=20))
+    until = time.monotonic() + 30
+    while "/3 trials" not in (told := capsys.readouterr().out):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    console.close()
+    assert "1/3 trials" in told
 
 
 def test_the_console_shows_a_training_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from audioflow.cli import _terminate, main
 from audioflow.console import Console
 from audioflow.engine.measures import MEASURES, samples
+from audioflow.engine.node_names import names_of
 from audioflow.engine.nodes import Nodes
 from audioflow.errors import StoppedError
 from audioflow.events import Event, Kind
@@ -22,6 +23,9 @@ PAGE = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
 EVENTS = PAGE.split("\n## Events\n")[1].split("\n## ")[0]
 ROWS = [line.strip("|").split(" | ") for line in EVENTS.splitlines() if line.startswith("| `")]
 FIELDS = {row[0].strip(" `"): re.findall(r"`(\w+)`", row[1]) for row in ROWS}
+
+
+OF_ALL = {"time", "id", "job", "kind", "name"}
 
 
 def told_in(path: Path) -> Iterator[tuple[str, set[str]]]:
@@ -62,10 +66,13 @@ def test_how_a_command_ended_is_written_down_whatever_was_wrong(tmp_path: Path) 
     recipe.write_text("run_dir: x\nmanifst: {}\n", encoding="utf-8")
     with pytest.raises(SystemExit):
         main(["manifest", str(recipe), "--events", str(events)])
-    (end,) = read(events)
+    with pytest.raises(SystemExit):
+        main(["manifest", str(recipe), "--events", str(events)])
+    end, again = read(events)
+    assert end["id"] != again["id"], "the file has two commands, and each its own end"
     assert (end["kind"], end["job"], end["exit_code"]) == ("end", "manifest", 2)
     assert "manifst" in end["error"]
-    assert {*end} - {"time", "job", "kind", "name"} <= set(FIELDS["end"])
+    assert {*end} - OF_ALL <= set(FIELDS["end"])
 
 
 def test_a_command_begins_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +93,9 @@ def test_a_command_begins_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert told[0]["command"] == f"audioflow manifest {recipe}"
     assert told[-1]["exit_code"] == 0
     assert "error" not in told[-1]
+    assert len({one["id"] for one in told}) == 1
     for one in told:
-        assert {*one} - {"time", "job", "kind", "name"} <= set(FIELDS[one["kind"]])
+        assert {*one} - OF_ALL <= set(FIELDS[one["kind"]])
 
 
 def test_secrets_are_in_no_event(tmp_path: Path) -> None:
@@ -101,8 +109,9 @@ def test_secrets_are_in_no_event(tmp_path: Path) -> None:
     assert "sesame123" not in events.read_text()
 
 
-def node(name: str, alive: bool = True) -> dict[str, Any]:
-    return {"NodeID": f"id-{name}", "NodeManagerHostname": name, "Alive": alive}
+def node(name: str, alive: bool = True, host: str = "", address: str = "") -> dict[str, Any]:
+    found = {"NodeID": f"id-{name}", "NodeManagerHostname": host or name, "Alive": alive}
+    return found | {"NodeManagerAddress": address or f"10.0.0.{name}"}
 
 
 def test_nodes_that_were_there_have_not_joined_and_later_ones_have() -> None:
@@ -116,18 +125,35 @@ def test_nodes_that_were_there_have_not_joined_and_later_ones_have() -> None:
     assert nodes.marks == [[2.0, "joined", "c"], [3.0, "lost", "b"]]
 
 
+def test_nodes_of_one_host_name_are_told_apart() -> None:
+    nodes = Nodes()
+    nodes.look([node("1"), node("2", host="vm")], 1.0)
+    more = [node("1"), node("2", host="vm"), node("3", host="vm")]
+    assert nodes.look(more, 2.0) == [("joined", "vm (10.0.0.3)", "id-3")]
+    less = [node("1"), node("2", alive=False, host="vm"), node("3", host="vm")]
+    assert nodes.look(less, 3.0) == [("lost", "vm (10.0.0.2)", "id-2")]
+    same = {"host": "vm", "address": "::1"}
+    names = names_of([node("a", **same), node("b", **same), node("c", host="vm"), node("d")])
+    assert [*names.values()] == ["vm (id-a)", "vm (id-b)", "vm (10.0.0.c)", "d"]
+
+
 def test_lost_nodes_and_shards_done_again_have_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console(Event("embed", "node", "ip-1", {"what": "lost", "node_id": "x", "nodes": 3}))
     console(Event("embed", "retry", "sound", {"shard": "0110", "tries": 1, "reason": "it died"}))
     again = {"tries": 1, "reason": "1 node was lost."}
-    console(Event("train", "retry", "birds", {"workers": 3} | again))
+    console(Event("train", "retry", "birds", {"workers": 3, "wanted": 4} | again))
+    console(Event("train", "retry", "bees", {"workers": 2, "wanted": 2} | again))
+    console(Event("train", "retry", "ants", {"workers": 1, "wanted": 1} | again))
     console(Event("tune", "retry", "found", {"trial": 7} | again))
     console.close()
     out = capsys.readouterr().out
-    assert "birds  training goes on with 3 of its workers (1): 1 node was lost." in out
+    begun = "training is begun again with"
+    assert f"birds  {begun} 3 of 4 workers (attempt 2): 1 node was lost." in out
+    assert f"bees  {begun} 2 workers (attempt 2): 1 node was lost." in out
+    assert f"ants  {begun} 1 worker (attempt 2): 1 node was lost." in out
     assert "found  trial 7 is done again (1): its worker was lost: 1 node was lost." in out
-    assert "node ip-1 was lost; 3 are there" in out
+    assert " embed  node ip-1 was lost; 3 are there" in out
     assert "shard 0110 is done again (1): its worker was lost: it died" in out
 
 
@@ -164,6 +190,7 @@ def test_samples_have_the_labels_of_their_measures() -> None:
     busy = {"sound": {"share": 0.5, "device": "gpu", "workers": 2}}
     epoch = {"epoch": 1, "fold": None, "train_loss": 1.0, "val_loss": 2.0, "lr": 0.1}
     epoch |= {"metrics": {"val_accuracy": 0.5}, "seconds": 3.0, "examples": 10, "best": True}
+    epoch |= {"done": 1, "total": 9}
     events = [
         Event("embed", "start", "sound", {"total": 9, "done": 1, "shards": 2}),
         Event("embed", "shard", "sound", SHARD),
@@ -181,6 +208,9 @@ def test_samples_have_the_labels_of_their_measures() -> None:
     ]
     found = [sample for event in events for sample in samples(event)]
     assert {one.name for one in found} == set(MEASURES)
+    taken_up = Event("train", "progress", "audio", {"done": 370, "before": 370, "total": 400})
+    (left,) = samples(taken_up)
+    assert (left.name, left.value) == ("epochs_left", 30), "they are no clips"
     for one in found:
         assert set(one.labels) == set(MEASURES[one.name].labels), one.name
         assert all(isinstance(value, str) for value in one.labels.values())

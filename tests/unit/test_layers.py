@@ -31,8 +31,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         " search storage stores tables texts timing trial_text",
         "bootstrap cut division foreign_scores id_lists join listing manifest matching media"
         " metrics npy_arrays npz ranking shards spool stratify"
-        " additions clip_columns event_text file_table grouping manifest_rows run_status"
-        " text_index",
+        " additions clip_columns event_text file_table grouping manifest_rows pace"
+        " run_status text_index",
         "calibration embeddings frontend scores weights",
         "networks",
         "backbones datasets heads importers pooling score_importers",
@@ -45,7 +45,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         " console_trials console_turns doctor_cli planning_cli"
         " compare_cli datasets_cli explain_cli export_cli run_argument search_cli serve_cli"
         " status_cli submit_cli weights_cli",
-        "jobs",
+        "__main__ jobs",
     )
 )
 
@@ -224,7 +224,7 @@ LIGHT = (
     " shards media bootstrap ranking metrics cut join"
     " npz npy_arrays id_lists matching foreign_scores spool datasets importers"
     " score_importers embeddings neighbours report fusion failures verify planning serving"
-    " trial_text event_text run_status status_writer"
+    " trial_text event_text pace run_status status_writer"
 ).split()
 """What must work, and start fast, where there is no torch."""
 

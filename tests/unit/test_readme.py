@@ -7,6 +7,8 @@ import itertools
 import re
 import shlex
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from matplotlib.image import imread
 from ruamel.yaml import YAML
 
+from audioflow import __version__
 from audioflow.backbones import BACKBONES
 from audioflow.backbones.ready import made_ready
 from audioflow.cli import HELP, plugins
@@ -307,3 +310,15 @@ def test_the_tree_is_the_tree() -> None:
     assert unnamed == {"errors.py", "registry.py", "events.py"}
     folders = {path.parent.name for path in (ROOT / "audioflow").glob("*/__init__.py")}
     assert folders - set(re.findall(r"\b(\w+)/", tree)) == set()
+
+
+def test_the_package_is_the_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "audioflow", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout == f"audioflow {__version__}\n"

@@ -113,7 +113,7 @@ def test_steps_follow_the_events(folder: Folder, writer: StatusWriter) -> None:
     writer(Event("embed", "done", "acoustic", {"rows": 98, "failures": 2}))
     writer(Event("embed", "skip", "mel", {"rows": 1, "failures": 0}))
     writer(Event("train", "start", "audio", {"total": 9}))
-    writer(Event("train", "epoch", "audio", {"epoch": 1}))
+    writer(Event("train", "epoch", "audio", {"epoch": 1, "done": 1, "seconds": 0.5}))
     writer(Event("train", "start", "video", {"total": 4}))
     writer(Event("train", "failed", "video", {"error": "no classes"}))
     writer.finish(1, "video failed")
@@ -138,16 +138,31 @@ def test_steps_follow_the_events(folder: Folder, writer: StatusWriter) -> None:
     ]
 
 
-def test_how_fast_and_how_long_yet_is_counted_from_its_own_beginning() -> None:
-    step = Step("embed", "a", total=1000, done=400, before=300, began=50.0, changed=70.0)
-    assert step.per_s == 5.0
+def test_training_that_goes_on_counts_from_where_it_was(
+    folder: Folder, writer: StatusWriter
+) -> None:
+    writer(Event("train", "start", "audio", {"total": 400, "done": 0}))
+    writer(Event("train", "progress", "audio", {"done": 370, "total": 400, "before": 370}))
+    for epoch in range(371, 377):
+        writer(Event("train", "epoch", "audio", {"done": epoch, "seconds": 0.5}))
+    writer.begin()
+    writer.finish(1, "stopped")
+    (step,) = status_of(folder).steps
+    assert (step.done, step.before, step.total) == (376, 370, 400)
+    assert step.per_s == pytest.approx(6 / 0.5, rel=0.1)
+    told = typed("status", folder.url).output
+    assert "train audio  not finished: 376/400 epochs (94 %)" in told
+
+
+def test_how_long_yet_follows_from_the_rate() -> None:
+    step = Step("embed", "a", total=1000, done=400, before=300, per_s=5.0)
     assert step.left_s == 120.0
-    assert replace(step, done=300).left_s is None
+    assert replace(step, per_s=0.0).left_s is None
 
 
 def test_what_is_at_work_is_shown_with_its_rate_and_what_is_left(folder: Folder) -> None:
     now = time.time()
-    step = Step("embed", "vggish", "running", "clips", 1000, 400, 300, 7, 0.0, now - 50, now)
+    step = Step("embed", "vggish", "running", "clips", 1000, 400, 300, 7, 0.0, now - 50, now, 2.0)
     folder.write(STATUS, at_work(steps=(step,), submission="raysubmit_x").to_bytes())
     (Path(folder.url) / "embeddings" / "vggish" / "_shards").mkdir(parents=True)
     for number in range(3):
