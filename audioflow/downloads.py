@@ -216,8 +216,8 @@ def _readable(url: str) -> str:
     if not os.path.exists(path):
         raise MediaError("not_found", f"{url} does not exist")
     if not os.path.isfile(path):
-        kind = "a folder" if os.path.isdir(path) else "a device or pipe"
-        raise MediaError("not_media", f"{url} is {kind}, not a file")
+        kind = "a folder" if os.path.isdir(path) else "a device, pipe or socket"
+        raise MediaError("refused", f"{url} is {kind}, not a regular file")
     if not os.access(path, os.R_OK):
         raise MediaError("permission", f"{url} may not be read by this user")
     return path

@@ -45,8 +45,8 @@ HINTS: Mapping[str, str] = {
     "out_of_memory": "Decoding needed more than embed.decode_memory_gb. Raise it, or divide the "
     "recording into shorter clips.",
     "network": "The store did not answer, also after some tries. Try these clips again later.",
-    "refused": "The file points at other files, or claims to be larger than real media is. It is "
-    "never opened: name the media files themselves.",
+    "refused": "It is no regular file (a pipe, a folder), or it points at other files, or claims "
+    "to be larger than real media is. It is never opened: name the media files themselves.",
     "no_scores": "The imported scores have no row of this clip, or one without numbers. Add it to "
     "the file, or fuse: another system may have scored the clip.",
     "internal": "This is a fault of audioflow, not of the file. Report it with the reason.",

@@ -1,15 +1,17 @@
 """All files under a root, on local disk or in any object store, for readers of data sets."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from audioflow.errors import InputError
 from audioflow.redaction import masked
 from audioflow.retries import TABLES, AccessFailed, cause, retried
 from audioflow.s3_pages import in_pages, page
+from audioflow.storage import Note, unnoted
 from audioflow.stores import (
     NO_OPTIONS,
     StorageOptions,
@@ -19,6 +21,40 @@ from audioflow.stores import (
     path_url,
     refuse_option,
 )
+
+HIDDEN, CIRCLE, TWICE = "hidden", "circle", "twice"
+
+
+class Noted:
+    """What listings left out and what they found by two paths: how many, and the first of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def __call__(self, kind: str, path: str) -> None:
+        self.counts[kind] += 1
+        self._first.setdefault(kind, path)
+
+    def told(self) -> list[str]:
+        """In words, a line each; nothing where there was nothing."""
+        left_out = [
+            f"{_plural(self.counts[kind], one, more)}, {self._first[kind]!r} for one"
+            for kind, one, more in (
+                (HIDDEN, "hidden file or folder", "hidden files or folders"),
+                (CIRCLE, "link to a folder that it is in", "links to a folder that they are in"),
+            )
+            if self.counts[kind]
+        ]
+        lines = [f"left out: {'; '.join(left_out)}"] if left_out else []
+        if self.counts[TWICE]:
+            files = _plural(self.counts[TWICE], "file is", "files are")
+            lines.append(f"{files} reached by another path, too, {self._first[TWICE]!r} for one")
+        return lines
+
+
+def _plural(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +75,32 @@ def find_files(root: str, options: StorageOptions = NO_OPTIONS) -> list[FoundFil
     return list(each_file(root, options))
 
 
-def each_file(root: str, options: StorageOptions = NO_OPTIONS) -> Iterator[FoundFile]:
+def each_file(
+    root: str, options: StorageOptions = NO_OPTIONS, note: Note = unnoted
+) -> Iterator[FoundFile]:
     """All files under `root`, sorted within each folder; hidden files and folders are left out.
 
     Links are followed, but not into a folder that the link is in. In `relative`, a name that is not
-    valid UTF-8 is percent-encoded. Raises `InputError` when the root is missing, is no folder or
-    cannot be listed.
+    valid UTF-8 is percent-encoded. note: is told of what is `HIDDEN`, in a `CIRCLE` or there
+    `TWICE`, with its path below the root. Raises `InputError` when the root is missing, is no
+    folder or cannot be listed.
     """
-    return _find_local(local_path(root)) if is_local(root) else _find_remote(root, options)
+    if is_local(root):
+        return _find_local(local_path(root), note)
+    return _find_remote(root, options, note)
 
 
-def _find_remote(root: str, options: StorageOptions) -> Iterator[FoundFile]:
+def _find_remote(root: str, options: StorageOptions, note: Note) -> Iterator[FoundFile]:
+    hidden = None
     for path, entries in _listed(root, options):
         for name, entry in entries:
             relative = name[len(path) + 1 :]
-            if name.endswith("/") or any(part.startswith(".") for part in relative.split("/")):
+            if name.endswith("/"):
+                continue
+            if inside := _hidden_in(relative):
+                if inside != hidden:  # what is in one hidden folder comes in a row
+                    note(HIDDEN, inside)
+                hidden = inside
                 continue
             state = (entry.get(key) for key in ("ETag", "etag", "mtime", "created"))
             version = str(next((value for value in state if value), "")).strip('"')
@@ -61,6 +108,15 @@ def _find_remote(root: str, options: StorageOptions) -> Iterator[FoundFile]:
             yield FoundFile(
                 url, relative, int(entry.get("size") or entry.get("Size") or 0), version
             )
+
+
+def _hidden_in(relative: str) -> str:
+    """The hidden file or folder that a path leads to or through, "" where there is none."""
+    if not relative.startswith(".") and "/." not in relative:
+        return ""
+    start = 0 if relative.startswith(".") else relative.index("/.") + 1
+    end = relative.find("/", start)
+    return relative if end < 0 else relative[:end]
 
 
 Entries = Sequence[tuple[str, Mapping[str, Any]]]
@@ -124,41 +180,83 @@ class _Pages:
         return path, entries
 
 
-def _find_local(root: str) -> Iterator[FoundFile]:
+def _find_local(root: str, note: Note) -> Iterator[FoundFile]:
     if not os.path.exists(root):
         raise InputError(f"{path_url(root)} does not exist")
     if not os.path.isdir(root):
         raise InputError(f"{path_url(root)} is a file, a folder was expected")
     root = os.path.abspath(root)
     above = len(root.rstrip(os.sep)) + 1
-    for path, state in _walk(root):
+    for path, state in _walk(root, lambda kind, path: note(kind, _text(path[above:]))):
         relative = _text(path[above:])
         yield FoundFile(path_url(path), relative, state.st_size, str(state.st_mtime_ns))
 
 
-def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
-    folders: list[tuple[str, frozenset[str]]] = [(root, frozenset())]
+class _Visit(NamedTuple):
+    """A folder to be listed. above: real paths of those it is in. by_link: whether a link led to
+    it, or to one of them. again: whether what lies beside it was listed by another path, too."""
+
+    path: str
+    above: frozenset[str] = frozenset()
+    by_link: bool = False
+    again: bool = False
+
+
+def _walk(root: str, note: Note) -> Iterator[tuple[str, os.stat_result]]:
+    folders = [_Visit(root)]
+    linked = _Linked(os.path.realpath(root))
     while folders:
-        folder, above = folders.pop()
+        folder, above, by_link, again = folders.pop()
         real = os.path.realpath(folder)
         if real in above:  # a link to a folder that it is in
+            if not again:
+                note(CIRCLE, folder)
             continue
+        twice = by_link and linked.again(real)
         inner = []
         try:
             with os.scandir(folder) as listed:
                 entries = sorted(listed, key=lambda entry: entry.name)
             for entry in entries:
+                is_link = entry.is_symlink()
                 if entry.name.startswith("."):
-                    continue
-                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
-                    inner.append((entry.path, above | {real}))
+                    if not twice:
+                        note(HIDDEN, entry.path)
+                elif os.path.isdir(entry.path) if is_link else entry.is_dir():
+                    inner.append(_Visit(entry.path, above | {real}, by_link or is_link, twice))
                 else:
+                    if twice or (is_link and linked.leads_inside(entry.path, real)):
+                        note(TWICE, entry.path)
                     yield entry.path, _state(entry)
         except OSError as error:
             raise InputError(
                 f"{path_url(error.filename or folder)} cannot be listed: {error.strerror}"
             ) from error
         folders += reversed(inner)
+
+
+class _Linked:
+    """What links lead to, as far as real paths tell: nothing is kept of what needs no link."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._seen: set[str] = set()
+
+    def again(self, real: str) -> bool:
+        """Whether the files of a folder that a link led to are found by another path, too."""
+        if self._inside(real) or real in self._seen:
+            return True
+        self._seen.add(real)
+        return False
+
+    def leads_inside(self, path: str, folder: str) -> bool:
+        """Whether a link, in a folder of this real path, leads to a file that is found itself."""
+        target = os.path.normpath(os.path.join(folder, os.readlink(path)))
+        return self._inside(target) and os.path.isfile(target) and not os.path.islink(target)
+
+    def _inside(self, real: str) -> bool:
+        above = self._root.rstrip(os.sep) + os.sep
+        return real == self._root or (real.startswith(above) and not _hidden_in(real[len(above) :]))
 
 
 def _state(entry: os.DirEntry[str]) -> os.stat_result:

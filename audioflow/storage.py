@@ -38,8 +38,15 @@ from audioflow.stores import (  # noqa: F401  (the same)
 
 Result = TypeVar("Result")
 
+Note = Callable[[str, str], None]
+"""Is told of something in a listing that is worth a word: of which kind, and its path."""
+
 _BATCH = 1000
 _READERS = 8
+
+
+def unnoted(kind: str, path: str) -> None:
+    """For those who want no word."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +54,16 @@ class Folder:
     """One folder of a run, on disk or in a bucket, with the options its store needs.
 
     What cannot be read raises `InputError`, what cannot be changed `StorageError`, both after
-    errors that may pass were tried again as `retrying` says.
+    errors that may pass were tried again as `retrying` says. note: for those who list it.
     """
 
     url: str
     options: StorageOptions = NO_OPTIONS
     retrying: Retrying = field(default=TABLES, repr=False, compare=False)
+    note: Note = field(default=unnoted, repr=False, compare=False)
 
     def __truediv__(self, name: str) -> "Folder":
-        return Folder(self.file(name), self.options, self.retrying)
+        return Folder(self.file(name), self.options, self.retrying, self.note)
 
     def file(self, name: str) -> str:
         """The url of the file `name` in this folder."""
@@ -65,7 +73,7 @@ class Folder:
         """The folder that this one, or the file at its url, stands in, and the name there."""
         place, mark, query = self.url.partition("?") if "://" in self.url else (self.url, "", "")
         above, _, name = place.rpartition("/")
-        return Folder(above or ".", self.options, self.retrying), name + mark + query
+        return Folder(above or ".", self.options, self.retrying, self.note), name + mark + query
 
     def names(self) -> list[str]:
         """Names of the files directly inside, sorted; hidden and temporary ones left out."""

@@ -1,24 +1,27 @@
 """What the driver takes for millions of clips, where decoding and the backbone cost nothing.
 
-    python benchmarks/scale.py --clips 10000000 --clips-per-shard 4096 [--folder DIR]
+    python benchmarks/scale.py --clips 10000000 --clips-per-shard 4096 [--folder DIR] [--kill]
 
 Writes a manifest of so many clips, then runs the job `embed` with the real planning, scheduling,
 commits and resume on a local Ray; its workers fill in zeros instead of decoding and embedding. It
-is broken off half way, run again, run once more where nothing is left, and verified. Each of these
-is a process of its own, whose memory is read four times a second. Prints a table for `scale.md`.
+is broken off half way as by Ctrl-C, or with `--kill` by SIGKILL from outside, run again, run once
+more where nothing is left, and verified. Each of these is a process of its own, whose memory is
+read four times a second. Prints a table for `scale.md`.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ BLOCK = 100_000
 FAILING = 9_999
 """One clip in ten thousand fails: those whose number ends so."""
 LOOK_EVERY_S = 0.25
+KILL_WITHIN_S = 0.02
 
 
 class Nothing:
@@ -111,10 +115,12 @@ def filled(ids: list[str]) -> pa.Table:
 
 @dataclass
 class Phase:
-    """One process: what it did in how long, and its memory (bytes) before any clip and at most."""
+    """One process: what it did in how long (cpu_s: of its own threads, not of Ray's or workers'),
+    and its memory (bytes) before any clip and at most."""
 
     name: str
     seconds: float = 0.0
+    cpu_s: float = 0.0
     start_bytes: int = 0
     peak_bytes: int = 0
     work_s: float = 0.0
@@ -140,21 +146,24 @@ def watched(phase: Phase) -> Iterator[None]:
             phase.peak_bytes = max(phase.peak_bytes, memory_bytes())
 
     watcher, began = threading.Thread(target=look), time.perf_counter()
+    cpu_began = time.process_time()
     watcher.start()
     try:
         yield
     finally:
         phase.seconds = time.perf_counter() - began
+        phase.cpu_s = time.process_time() - cpu_began
         over.set()
         watcher.join()
 
 
 class Marks:
-    """A listener that notes when the plan was made, and stops the run after so many shards."""
+    """A listener that notes when the plan was made, and calls `half` once, half way."""
 
-    def __init__(self, phase: Phase, stop_after: float) -> None:
-        self._phase, self._stop_after = phase, stop_after
+    def __init__(self, phase: Phase, half: Callable[[], None]) -> None:
+        self._phase, self._half = phase, half
         self._began = time.perf_counter()
+        self._cpu_began = time.process_time()
         self._first = 0.0
         self._todo = 0
 
@@ -168,13 +177,24 @@ class Marks:
             self._first = self._first or now
             phase.shards += 1
             phase.work_s = now - self._first
-            if phase.shards >= self._stop_after * self._todo:
-                raise KeyboardInterrupt
+            if phase.shards == -(-self._todo // 2):
+                phase.seconds = now - self._began
+                phase.cpu_s = time.process_time() - self._cpu_began
+                self._half()
         if event.kind == "done":
             phase.more["finish_s"] = now - self._first - phase.work_s
 
 
-def embed(folder: Path, phase: Phase, stop_after: float) -> None:
+def interrupt() -> None:
+    """As Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def go_on() -> None:
+    """Half of a run that is not broken off is nothing to note."""
+
+
+def embed(folder: Path, phase: Phase, half: Callable[[], None]) -> None:
     """The job, in this process."""
     from audioflow.engine import embed_worker
     from audioflow.engine.embed import embed as job
@@ -186,7 +206,7 @@ def embed(folder: Path, phase: Phase, stop_after: float) -> None:
     run = Run(recipe)
     with run.session:
         run.session.ensure()
-        run.listener = Marks(phase, stop_after)
+        run.listener = Marks(phase, half)
         with watched(phase):
             try:
                 job(run)
@@ -243,7 +263,28 @@ def files_in(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def phases(folder: Path, clips: int, clips_per_shard: int) -> Iterator[Phase]:
+def run_apart(command: list[str], out: Path, *, kill: bool) -> Phase:
+    """A phase in a process of its own. kill: by SIGKILL as soon as it has written its figures."""
+    out.unlink(missing_ok=True)
+    process = subprocess.Popen(command)
+    while kill and process.poll() is None and not out.exists():
+        time.sleep(KILL_WITHIN_S)
+    if kill:
+        process.kill()
+    expected = -signal.SIGKILL if kill else 0
+    if process.wait() != expected:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Phase(**json.loads(out.read_text()))
+
+
+def written(phase: Phase, out: Path) -> None:
+    """Write the figures of a phase at once, for one who waits for the file."""
+    unfinished = out.with_suffix(".part")
+    unfinished.write_text(json.dumps(asdict(phase)))
+    unfinished.rename(out)
+
+
+def phases(folder: Path, clips: int, clips_per_shard: int, *, kill: bool) -> Iterator[Phase]:
     """Run everything, each in a process of its own."""
     content = {
         "run_dir": str(folder / "run"),
@@ -255,24 +296,28 @@ def phases(folder: Path, clips: int, clips_per_shard: int) -> Iterator[Phase]:
     for name in ("manifest", "embed", "resume", "nothing left", "verify"):
         out = folder / "phase.json"
         command = [sys.executable, __file__, "--clips", str(clips), "--folder", str(folder)]
-        subprocess.run([*command, "--phase", name, "--out", str(out)], check=True)
-        phase = Phase(**json.loads(out.read_text()))
+        killed = kill and name == "embed"
+        command += ["--phase", name, "--out", str(out)] + ["--kill"] * killed
+        phase = run_apart(command, out, kill=killed)
         phase.more["files"] = files_in(folder / "run")
         with (folder / "phases.ndjson").open("a") as kept:
             kept.write(json.dumps(asdict(phase)) + "\n")
         yield phase
 
 
-def one(name: str, folder: Path, clips: int) -> Phase:
-    """One phase, in this process."""
-    phase = Phase(name)
-    if name == "manifest":
-        manifest(folder, clips, phase)
-    elif name == "verify":
-        verify(folder, phase)
+def one(given: argparse.Namespace) -> None:
+    """One phase, in this process; its figures go to a file."""
+    phase = Phase(given.phase)
+    tell = partial(written, phase, given.out)
+    if phase.name == "manifest":
+        manifest(given.folder, given.clips, phase)
+    elif phase.name == "verify":
+        verify(given.folder, phase)
+    elif phase.name == "embed":
+        embed(given.folder, phase, tell if given.kill else interrupt)
     else:
-        embed(folder, phase, 0.5 if name == "embed" else 2.0)
-    return phase
+        embed(given.folder, phase, go_on)
+    tell()
 
 
 def told(phase: Phase, clips: int) -> str:
@@ -284,6 +329,7 @@ def told(phase: Phase, clips: int) -> str:
     cells = [
         phase.name,
         f"{phase.seconds:.1f}",
+        f"{phase.cpu_s:.1f}",
         plan,
         f"{phase.shards:,}",
         rate,
@@ -296,8 +342,8 @@ def told(phase: Phase, clips: int) -> str:
 
 
 HEAD = (
-    "| phase | seconds | of them planning | shards | shards/s | finishing, s | memory, GB "
-    "| bytes per clip | files |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    "| phase | seconds | CPU, s | planning, s | shards | shards/s | finishing, s | memory, GB "
+    "| bytes per clip | files |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -306,17 +352,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1_000_000)
     parser.add_argument("--clips-per-shard", type=int, default=4096)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--kill", action="store_true")
     parser.add_argument("--phase")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.phase:
-        found = one(given.phase, given.folder, given.clips)
-        given.out.write_text(json.dumps(asdict(found)))
+        one(given)
         return
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         where = given.folder or Path(folder)
         print(HEAD, flush=True)
-        for phase in phases(where, given.clips, given.clips_per_shard):
+        for phase in phases(where, given.clips, given.clips_per_shard, kill=given.kill):
             print(told(phase, given.clips), flush=True)
 
 

@@ -49,7 +49,7 @@ class FolderReader:
         root, first = place.url, ""
         found = matching = count = 0
         loose = []
-        for file in each_file(place.url, place.options):
+        for file in each_file(place.url, place.options, place.note):
             first = first or file.relative
             found += 1
             if not fnmatchcase(_name(file), self.settings.pattern):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from audioflow.datasets import READERS
 from audioflow.datasets.base import Resolve
 from audioflow.errors import InputError
 from audioflow.grouping import columns_used, some_of
+from audioflow.listing import Noted
 from audioflow.manifest import arranged
 from audioflow.recipe import ManifestSection
 from audioflow.recipe_sources import MAIN, ExtraSection
@@ -28,11 +29,13 @@ class Mixed:
     """A manifest, and what became of the clips of each source; empty where there is only one.
 
     stats: by source, `clips` that were taken, `read`, `no_label` (none of its classes is taken),
-    `over_limit`, and with `one_label` those with `several_labels`.
+    `over_limit`, and with `one_label` those with `several_labels`. notes: what listings left out,
+    and what they found by two paths, in words.
     """
 
     manifest: pa.Table
     stats: dict[str, dict[str, int]]
+    notes: tuple[str, ...] = ()
 
 
 def read_manifest(section: ManifestSection, read_from: Resolve, write_to: Resolve) -> Mixed:
@@ -41,17 +44,21 @@ def read_manifest(section: ManifestSection, read_from: Resolve, write_to: Resolv
     read_from, write_to: places of paths that are read, and of those that a reader fills itself.
     Raises `InputError` for what is missing or wrong in one of them, and what `build_manifest` does.
     """
-    found, source = _read(section.reader, section.options, read_from, write_to)
+    noted = {MAIN: Noted()}
+    resolve = _noting(read_from, noted[MAIN])
+    found, source = _read(section.reader, section.options, resolve, write_to)
     clips = ClipColumns(found, columns_used(section))
     if not len(clips) or not section.extra:
         clips.merge(section.merge)
-        return Mixed(arranged(clips, section, source), {})
+        return Mixed(arranged(clips, section, source), {}, _told(noted))
     known = clips.used_labels()
     stats = {MAIN: {"clips": len(clips), "read": len(clips)}}
     additions = []
     for name, extra in section.extra.items():
+        noted[name] = Noted()
+        resolve = _noting(read_from, noted[name])
         try:
-            theirs, their_source = _read(extra.reader, extra.options, read_from, write_to)
+            theirs, their_source = _read(extra.reader, extra.options, resolve, write_to)
             filtered = _Filtered(theirs, extra)
             if not filtered.read:
                 raise InputError(f"{their_source} holds no clip")
@@ -61,7 +68,21 @@ def read_manifest(section: ManifestSection, read_from: Resolve, write_to: Resolv
         taken.merge(section.merge)
         additions.append(Addition(name, extra.split, taken))
     clips.merge(section.merge)
-    return Mixed(arranged(clips, section, source, additions), stats)
+    return Mixed(arranged(clips, section, source, additions), stats, _told(noted))
+
+
+def _noting(read_from: Resolve, noted: Noted) -> Resolve:
+    """The same places, whose listings tell what they leave out."""
+    return lambda path: replace(read_from(path), note=noted)
+
+
+def _told(noted: Mapping[str, Noted]) -> tuple[str, ...]:
+    """Of all data sets, the further ones by their names."""
+    return tuple(
+        text if name == MAIN else f"{name}: {text}"
+        for name, one in noted.items()
+        for text in one.told()
+    )
 
 
 def _read(

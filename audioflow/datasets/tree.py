@@ -43,7 +43,7 @@ class Tree:
     @classmethod
     def at(cls, root: Folder, expected: str) -> "Tree":
         """List a folder; raises `InputError` where it is missing or holds nothing."""
-        files = FileTable(each_file(root.url, root.options))
+        files = FileTable(each_file(root.url, root.options, root.note))
         tree = cls(root, expected, files)
         if not files:
             raise InputError(f"{tree.url} holds no file; expected {expected}")

@@ -19,6 +19,8 @@ def make_manifest(run: Run) -> Header:
     run.tell(JOB, "start", JOB)
     mixed = read_manifest(section, run.input, run.output)
     rows = mixed.manifest
+    for text in mixed.notes:  # also where nothing changed: it is what was found this time
+        run.tell(JOB, "note", JOB, text=text)
     key = manifest_fingerprint(rows)
     table = run.manifest()
     if old := run.unchanged(JOB, JOB, table, key):

@@ -91,7 +91,7 @@ def _head(path: str) -> bytes:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
-            raise MediaError("not_media", f"it is {what}, not a file")
+            raise MediaError("refused", f"it is {what}, not a regular file")
         with Path(path).open("rb") as stream:
             head = stream.read(4096)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:

@@ -4,14 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import av
+import av.error
 from av.container import InputContainer
 
 from audioflow.errors import MediaError
 from audioflow.media.claims import claimed_duration_s, late_start_s
+from audioflow.media.container import open_media, packets
 from audioflow.media.parts import Part, Wanted
 from audioflow.media.reader import Reading, SoundReader
 from audioflow.media.spans import Span
 from audioflow.media.windows import Piece, Window
+
+_MISSED_S = 0.01
+"""A header that promises less than this, and a file without it: nothing was there to be lost."""
 
 
 class Reader(Protocol):
@@ -91,18 +96,37 @@ def fill(
             return
     claim_s = claimed_duration_s(container, stream)
     if reader.nothing:
-        raise _no_sample(reader.damaged or claim_s is not None)
+        raise _no_sample(container, stream, claim_s, reader.damaged)
     if reader.aborted:
         claim_s = max(claim_s or 0.0, reader.expected_s)
     for window in waiting:
         yield from window.finish(reader.reached_s, claim_s)
 
 
-def _no_sample(damaged: bool) -> MediaError:
-    if damaged:
+def _no_sample(
+    container: InputContainer, stream: av.AudioStream, claim_s: float | None, damaged: bool
+) -> MediaError:
+    if _holds_a_sample(container, stream) and (damaged or claim_s is not None):
         why = "none of its packets could be decoded: they are damaged or encrypted"
         return MediaError("truncated", f"a sound track is there, but {why}")
+    if claim_s is not None and claim_s >= _MISSED_S:
+        why = f"the file ends before its first sample; by its header it has {claim_s:.2g} s"
+        return MediaError("truncated", f"a sound track is there, but {why}")
     return MediaError("no_audio", "a sound track is there, but it has no sample")
+
+
+def _holds_a_sample(container: InputContainer, stream: av.AudioStream) -> bool:
+    """Whether any packet has the bytes of a sample; of most codecs all that tells is that it is not
+    empty."""
+    codec = stream.codec_context
+    pcm = codec is not None and codec.name.startswith("pcm_")
+    least = codec.channels * codec.format.bytes if pcm and codec.format else 1
+    with open_media(container.name.removeprefix("file:")) as again:
+        track = again.streams[stream.index]
+        try:
+            return any(packet.size >= least for packet in packets(again, track))
+        except av.error.FFmpegError:
+            return False
 
 
 __all__ = ["Reader", "Reading", "fill", "read_sound", "sound_track"]

@@ -9,6 +9,9 @@ import pyarrow as pa
 import pytest
 
 from audioflow.checks import concerned, content_leaks, contents, manifest_leaks, sides_of
+from audioflow.datasets.sources import read_manifest
+from audioflow.recipe import ManifestSection
+from audioflow.storage import Folder
 from audioflow.tables import MANIFEST_SCHEMA
 
 
@@ -162,3 +165,24 @@ def test_objects_are_compared_by_size_and_etag_and_not_read() -> None:
     table = manifest(TRAIN | rows[0], TEST | rows[1], TEST | rows[2] | {"version": "abd"})
     result = content_leaks(table, sides_of(table), read_file)
     assert (concerned(result.leaks), result.read) == ({"c1"}, 0)
+
+
+def test_files_that_a_link_gives_a_second_time_are_a_leak_where_splits_part_them(
+    tmp_path: Path,
+) -> None:
+    for number in range(40):
+        path = tmp_path / "rain" / f"{number:02d}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes([number]) * 100)
+    (tmp_path / "water").symlink_to(tmp_path / "rain")
+    section = ManifestSection(reader="folder", root=str(tmp_path))
+    clips = read_manifest(section, Folder, Folder).manifest
+    split = dict(zip(clips["clip_id"].to_pylist(), clips["split"].to_pylist(), strict=True))
+    parted = {
+        number
+        for number in range(40)
+        if len({split[f"{name}/{number:02d}.wav"] == "test" for name in ("rain", "water")}) == 2
+    }
+    leaks = content_leaks(clips, sides_of(clips), read_file).leaks
+    assert parted
+    assert {int(clip[-6:-4]) for leak in leaks for clip in leak.clips} == parted

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from audioflow.engine import embed_pool
 from audioflow.engine.score_stored import CLIPS_PER_SHARD
 from audioflow.recipe_embed import EmbedSection
 from audioflow.shards import BYTES_PER_SHARD
+from benchmarks import scale
 from tests.unit.test_docs_pages import rows, section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,6 +18,10 @@ PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 MEASURED = {row[0]: row for row in rows(BENCHMARKS) if len(row) == 9}
 DECODE, STEADY = 1, 5
+SCALE = (ROOT / "benchmarks" / "scale.md").read_text(encoding="utf-8")
+CPU, PLANNING, SHARDS, BYTES = 2, 3, 4, 8
+BEFORE_GB = 0.7
+"""Of the driver, before any clip is."""
 INPUTS = {
     name: float(value.replace(",", "")) for name, value in rows(section(PAGE, "Your own figures"))
 }
@@ -94,6 +100,18 @@ def test_shards_follow_from_what_a_shard_may_hold() -> None:
     assert f"up to {CLIPS_PER_SHARD:,} clips" in text
 
 
+def test_what_a_lost_worker_costs_is_said_alike_and_as_the_code_has_it() -> None:
+    text = " ".join(section(PAGE, "Shards").split())
+    assert f"A worker is given {embed_pool._AHEAD} shards: one that it is at, and one ahead" in text
+    (clips, seconds, rate, minutes) = re.findall(
+        r"at ([\d,]+) clips of (\d+) s and (\d+) x real time up to (\d+) minutes of one core", text
+    )[0]
+    assert int(minutes) == round(number(clips) * int(seconds) / int(rate) / 60)
+    assert embed_pool._AHEAD == 2
+    cluster = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
+    assert "the two shards that each of its workers was given" in cluster
+
+
 def test_how_fast_a_bucket_has_to_answer_follows_from_measured_rates() -> None:
     text = section(PAGE, "Bytes and requests")
     for case, seconds in (("vggish_mp4_10s", 10), ("acoustic_mp4_5s", 5)):
@@ -101,19 +119,98 @@ def test_how_fast_a_bucket_has_to_answer_follows_from_measured_rates() -> None:
         assert f"{files:,.0f} with `{case}`" in text
 
 
-def test_what_the_driver_takes_was_measured() -> None:
-    measured = (ROOT / "benchmarks" / "scale.md").read_text(encoding="utf-8")
-    per_clip = [
-        int(row[6]) for row in rows(measured) if len(row) == 8 and row[0].startswith("`embed`")
-    ]
-    told = {row[0]: row for row in rows(section(PAGE, "The driver"))}
+def driver() -> dict[str, list[str]]:
+    """What the page says of the driver, by job."""
+    return {row[0]: row for row in rows(section(PAGE, "The driver"))}
+
+
+def phases(clips: str) -> dict[str, list[str]]:
+    """The run of the benchmark over so many clips, by phase, as the tool prints it."""
+    of_it = SCALE.partition(f"\n{clips} clips, ")[2].partition("\n\n")[2].partition("\n\n")[0]
+    assert of_it.startswith(scale.HEAD), clips
+    return {row[0]: row for row in rows(of_it)}
+
+
+def test_the_memory_of_the_driver_was_measured() -> None:
+    told, largest = driver(), phases("10,000,000")
     assert len(told) == 5
     for job, (_, clips, each, _, at_100m) in told.items():
-        assert at_100m == f"{0.7 + number(each) * 1e8 / 1e9:.0f}", job
+        assert at_100m == f"{BEFORE_GB + number(each) * 1e8 / 1e9:.0f}", job
         if job.startswith("`embed`"):
-            assert number(each) == max(per_clip[:3])
-        elif job != "`verify`":
-            assert f"| {clips} |" in measured
-            assert f"{each} bytes per clip" in measured
+            assert number(each) == max(number(row[BYTES]) for row in largest.values())
+        elif job.startswith("`verify`"):
+            assert each == largest["verify"][BYTES]
         else:
-            assert f" {each} |" in measured
+            assert f"| {clips} |" in SCALE
+            assert f"{each} bytes per clip" in SCALE
+
+
+def test_the_time_of_the_driver_was_measured() -> None:
+    told = {job: row[3] for job, row in driver().items()}
+    million = phases("1,000,000")
+    cpu = {name: number(row[CPU]) for name, row in million.items()}
+    per_shard = (cpu["resume"] - cpu["nothing left"]) / number(million["resume"][SHARDS])
+    assert told["`embed`: plan, resume"] == (
+        f"{10 * cpu['nothing left']:.0f}, and {1000 * per_shard:.0f} ms per shard"
+    )
+    assert f"and {1000 * per_shard:.0f} ms of the driver" in section(PAGE, "Shards")
+    assert told["`verify` of one table"] == f"{10 * cpu['verify']:.0f}, in shards of 512"
+    (score, report) = (
+        number(re.findall(rf"^\| `{job}` .*\| ([\d.]+) s of CPU, [^|]*\|$", SCALE, re.MULTILINE)[0])
+        for job in ("score", "report")
+    )
+    assert told["`score`: plan"] == f"{10 * score:.0f}"
+    assert (
+        told["`report`, a fifth of the clips in `test`"] == f"{10 * report:.0f}, and its intervals"
+    )
+    assert f", {told['`manifest` from a list']} s of CPU" in SCALE
+    planning = [number(row[PLANNING]) for row in phases("10,000,000").values() if row[PLANNING]]
+    text = " ".join(section(PAGE, "The driver").split())
+    assert f"planning ten million took {min(planning):.0f} to {max(planning):.0f} s" in text
+
+
+def test_what_ten_million_clips_take_follows_from_that() -> None:
+    text = " ".join(section(PAGE, "The driver").split())
+    each = {job: BEFORE_GB + number(row[2]) / 100 for job, row in driver().items()}
+    report = each.pop("`report`, a fifth of the clips in `test`") + 0.8
+    assert "its intervals take up to 0.8 GB" in text
+    assert f"every job of the table but `report` takes {max(each.values()):.1f} GB at most" in text
+    scores = 10_000_000 / 5 * 600 * 3 * 4 / 1e9
+    assert f"a report {report:.1f} GB and its scores" in text
+    assert (
+        "With 2 million clips of 600 classes in `test` and 3 systems these are "
+        f"{scores:.1f} GB: {report + scores:.1f} GB together, where 10 classes "
+        f"are {report + scores / 60:.1f} GB"
+    ) in text
+    (gib,) = re.findall(r"A head of (\d+) GiB, as the files of `cluster/` have", text)
+    for name in ("raycluster", "rayjob"):
+        file = (ROOT / "cluster" / "kuberay" / f"{name}.yaml").read_text(encoding="utf-8")
+        head = file.partition("headGroupSpec:")[2].partition("workerGroupSpecs:")[0]
+        assert set(re.findall(r"memory: (\d+)Gi", head)) == {gib}
+    assert max(each.values()) + 2 < int(gib) * 2**30 / 1e9
+    at_100m = [number(row[4]) for row in driver().values()]
+    (told,) = re.findall(r"last column (\d+) GB would be enough for 100 million", text)
+    assert max(at_100m) <= int(told)
+
+
+def test_the_shards_of_a_run_are_accounted_for() -> None:
+    runs = re.findall(
+        r"^([\d,]+) clips, `clips_per_shard: \d+` \(([\d,]+) shards(?: of|\), with)",
+        SCALE,
+        re.MULTILINE,
+    )
+    assert len(runs) == 2
+    for clips, count in runs:
+        run, shards = phases(clips), number(count)
+        done = number(run["embed"][SHARDS]) + number(run["resume"][SHARDS])
+        assert shards - 20 < done <= shards
+        assert number(run["verify"][SHARDS]) == shards + 1
+
+
+def test_the_memory_of_a_whole_job_was_measured() -> None:
+    cases = BENCHMARKS.partition("<!-- bench: begin -->")[2].partition("<!-- bench: end -->")[0]
+    memory = [float(row[6]) for row in rows(cases) if len(row) == 8]
+    assert len(memory) == sum(len(row) == 9 for row in rows(cases)) > 10
+    operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    text = " ".join(section(operations, "Memory").split())
+    assert f"a whole `embed` took was {min(memory)} to {max(memory)} GB on 2 cores" in text

@@ -59,6 +59,20 @@ def test_all_names_come_in_their_order_and_page_by_page(folder: Folder, proxy: F
     assert files[-1].url == f"{folder.url}/top.wav"
 
 
+@pytest.mark.parametrize("more", [{}, {"version_aware": True}])
+def test_hidden_files_are_told_and_a_hidden_folder_once(
+    folder: Folder, s3_server: str, more: dict[str, bool]
+) -> None:
+    for number in range(2 * PAGE):  # so that it goes over the end of a page
+        folder.write(f"cat/.cache/{number}/a.wav", b"")
+    options = StorageOptions.of({"endpoint_url": s3_server} | more)
+    told: list[tuple[str, str]] = []
+    found = list(each_file(folder.url, options, lambda *what: told.append(what)))
+    assert [file.relative for file in found] == sorted(NAMES)
+    hidden = [".git", "cat/.cache", "cat/.hidden.wav"]
+    assert told == [("hidden", path) for path in hidden]
+
+
 def test_it_gives_what_the_store_s_own_library_gives(folder: Folder, s3_server: str) -> None:
     versioned = Folder(folder.url, StorageOptions.of({"endpoint_url": s3_server} | AWARE))
     mine = find_files(folder.url, folder.options)

@@ -28,7 +28,7 @@ def test_clips_are_planned_and_resumed_in_few_bytes_each() -> None:
 
 @pytest.mark.slow
 def test_ten_million_clips_are_embedded_resumed_and_verified_in_bounded_memory() -> None:
-    command = [sys.executable, "benchmarks/scale.py", "--clips", "10000000"]
+    command = [sys.executable, "benchmarks/scale.py", "--clips", "10000000", "--kill"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     rows = re.findall(r"^\| ([a-z ]+) \|.* ([\d,]+) \| ([\d,]+) \|$", done.stdout, re.MULTILINE)
     per_clip = {name: int(found.replace(",", "")) for name, found, _ in rows if name != "manifest"}

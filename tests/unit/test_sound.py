@@ -370,6 +370,20 @@ def test_a_wav_without_a_sample_has_no_audio(tmp_path):
     fails_with(decode(path), "no_audio", "a sound track is there, but it has no sample")
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 1])
+def test_a_file_that_ends_before_its_first_sample_is_not_called_damaged(tmp_path, kept_bytes):
+    data = wav_bytes(tone(seconds=60.0))
+    start = data.index(b"data") + 8
+    about = b"LIST" + (20_000).to_bytes(4, "little") + bytes(20_000)
+    head = data[: start - 8] + about + data[start - 8 : start]
+    path = tmp_path / "a.wav"
+    path.write_bytes(head + data[start : start + kept_bytes])
+    fails_with(decode(path), "truncated", "ends before its first sample; by its header it has 60 s")
+    short = head[:-4] + (100).to_bytes(4, "little")
+    path.write_bytes(short + data[start : start + kept_bytes])
+    fails_with(decode(path), "no_audio", "a sound track is there, but it has no sample")
+
+
 def test_damaged_packets_lower_the_coverage_and_the_rest_is_kept(tmp_path):
     path = write_media(tmp_path / "a.mka", sound_CN=ramp(10.0), audio="flac")
     data = bytearray(path.read_bytes())

@@ -9,6 +9,7 @@ from audioflow.datasets.sources import Mixed, read_manifest
 from audioflow.engine.manifest import make_manifest
 from audioflow.engine.run import Run
 from audioflow.errors import InputError
+from audioflow.events import Event
 from audioflow.manifest import manifest_fingerprint, split_counts
 from audioflow.recipe import ManifestSection, Recipe
 from audioflow.storage import Folder
@@ -348,3 +349,44 @@ def test_a_manifest_without_the_column_source_is_made_again(main: str, tmp_path:
     assert set(run.manifest().read()["source"].to_pylist()) == {"main"}
     assert verify(run.folder).ok
     assert made.schema_version == SCHEMA_VERSION
+
+
+def notes_of(tmp_path: Path, manifest: dict[str, Any]) -> list[str]:
+    """What the job tells, the first time and when nothing changed."""
+    heard: list[list[str]] = [[], []]
+    for notes in heard:
+
+        def listen(event: Event, notes: list[str] = notes) -> None:
+            if event.kind == "note":
+                notes.append(event.data["text"])
+
+        make_manifest(Run(recipe(tmp_path, manifest), listen))
+    assert heard[0] == heard[1]
+    return heard[0]
+
+
+@pytest.mark.parametrize("reader", ["folder", "glob"])
+def test_the_job_tells_what_was_left_out_and_what_was_found_twice(
+    main: str, tmp_path: Path, reader: str
+) -> None:
+    found = Path(main)
+    (found / "dog" / "linked").symlink_to(found / "rain")
+    (found / "rain" / "up").symlink_to(found)
+    (found / ".cache" / "deep").mkdir(parents=True)
+    (found / ".cache" / "deep" / "a.wav").write_bytes(b"x")
+    (found / "rain" / ".hidden.wav").write_bytes(b"x")
+    values: dict[str, Any] = {"reader": reader, "root": main}
+    if reader == "glob":
+        values |= {"pattern": "**/*.wav", "match": "(?P<label>[a-z]+)/.*"}
+    # `.hidden.wav` and `up` stand in `rain`, and in the folder that is linked to it.
+    assert notes_of(tmp_path, values) == [
+        "left out: 2 hidden files or folders, '.cache' for one; "
+        "1 link to a folder that it is in, 'rain/up' for one",
+        "10 files are reached by another path, too, 'dog/linked/00.wav' for one",
+    ]
+
+
+def test_what_a_further_data_set_left_out_is_told_with_its_name(main: str, other: str) -> None:
+    (Path(other) / ".git").mkdir()
+    found = mixed(main, {"street": theirs(other)})
+    assert found.notes == ("street: left out: 1 hidden file or folder, '.git' for one",)

@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from audioflow.errors import InputError, MediaError, StorageError
-from audioflow.listing import find_files
+from audioflow.listing import each_file, find_files
 from audioflow.storage import Folder, is_local, local_copy, local_path, path_url
 
 BAD_NAME = os.fsdecode(b"caf\xe9.wav")
@@ -276,8 +276,8 @@ def test_what_cannot_be_opened_as_a_file_is_a_media_error(tmp_path: Path) -> Non
         ("absent.wav", "not_found", "absent.wav does not exist"),
         ("gone.wav", "not_found", "gone.wav does not exist"),
         ("loop.wav", "not_found", "loop.wav does not exist"),
-        (".", "not_media", "is a folder, not a file"),
-        ("pipe.wav", "not_media", "is a device or pipe, not a file"),
+        (".", "refused", "is a folder, not a regular file"),
+        ("pipe.wav", "refused", "is a device, pipe or socket, not a regular file"),
     ):
         with pytest.raises(MediaError, match=told) as caught:
             local_copy(str(tmp_path / name)).__enter__()
@@ -355,6 +355,42 @@ def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
         "b/to_a/a.wav",
         "linked/e.wav",
     ]
+
+
+def noted(root: str | Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """What a listing tells, and its files."""
+    told: list[tuple[str, str]] = []
+    found = [f.relative for f in each_file(str(root), note=lambda *what: told.append(what))]
+    return told, found
+
+
+def test_files_are_told_that_links_lead_to_a_second_time(tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for folder in (data / "a" / "deep", data / ".hidden", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "1.wav").write_bytes(b"")
+    (data / "once").symlink_to(elsewhere)
+    (data / "shown").symlink_to(data / ".hidden")  # found by this path only
+    assert noted(data)[0] == [("hidden", ".hidden")]
+    (data / "twice").symlink_to(elsewhere)
+    (data / "z").symlink_to(data / "a")
+    (data / "z.wav").symlink_to("a/deep/1.wav")
+    (data / "y.wav").symlink_to(elsewhere / "1.wav")  # links to single files outside are not known
+    (data / "gone.wav").symlink_to(data / "a" / "nowhere.wav")
+    told, found = noted(data)
+    twice = ["z.wav", "twice/1.wav", "z/deep/1.wav"]
+    assert told == [("hidden", ".hidden"), *(("twice", path) for path in twice)]
+    assert set(found) == {*twice, "gone.wav", "y.wav", "a/deep/1.wav", "once/1.wav", "shown/1.wav"}
+
+
+def test_a_listing_tells_first_what_comes_first(tmp_path: Path) -> None:
+    for name in (".a", "b", "c/.d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    told: list[str] = []
+    found = each_file(str(tmp_path), note=lambda kind, path: told.append(path))
+    assert (next(found).relative, told) == ("b", [".a"]), "a listing is no longer a stream"
+    assert (list(found), told) == ([], [".a", "c/.d"])
 
 
 def test_a_folder_that_may_not_be_listed_is_told(
