@@ -33,7 +33,7 @@ WRONG = {
     "exo__sample_with_sdt.ts": ("", "truncated"),
     "exo__invalid-bitstream.webm": ("no_audio", "truncated"),
     "exo__subsample_encrypted_altref.webm": ("no_audio", "truncated"),
-    "opensoundscape__empty_2c.wav": ("truncated", "no_video"),
+    "opensoundscape__empty_2c.wav": ("no_audio", "no_video"),
     "derived__one_sample.wav": ("too_short", "no_video"),  # less than one at 16 kHz
     "derived__.hidden.mp4": ("", ""),
     "derived__quote'\"`$(x);%20#?&.mp4": ("", ""),

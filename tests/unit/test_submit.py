@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from audioflow.cli import main
 from audioflow.engine.submit import Outcome, Parcel, _Stream, dashboard_url, largest, refused, said
@@ -203,15 +204,24 @@ def test_what_is_missing_to_be_let_in_is_a_sentence() -> None:
 # What is read here, and what on the cluster
 
 
-def test_a_recipe_that_cannot_be_read_here_can_be_sent_unread(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine without keys for any bucket."""
     for name in (*os.environ,):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()  # those that were made here know no keys
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_a_recipe_that_cannot_be_read_here_can_be_sent_unread(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     silent = f"http://127.0.0.1:{free_port()}"
     command = SubmitCommand("s3://bucket/a.yaml", address=silent, folder=str(tmp_path))
     with pytest.raises(InputError, match=r"locate credentials.* --no-check sends it unread, and"):
