@@ -23,6 +23,8 @@ from audioflow.stores import (
 )
 
 HIDDEN, CIRCLE, TWICE = "hidden", "circle", "twice"
+_OWN = ".audioflow-"
+"""How hidden files begin that audioflow itself leaves in a data set."""
 
 
 class Noted:
@@ -33,6 +35,8 @@ class Noted:
         self._first: dict[str, str] = {}
 
     def __call__(self, kind: str, path: str) -> None:
+        if kind == HIDDEN and path.rpartition("/")[2].startswith(_OWN):
+            return
         self.counts[kind] += 1
         self._first.setdefault(kind, path)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from audioflow.datasets.demo_corpus import MARKER
 from audioflow.datasets.sources import Mixed, read_manifest
 from audioflow.engine.manifest import make_manifest
 from audioflow.engine.run import Run
@@ -390,3 +391,8 @@ def test_what_a_further_data_set_left_out_is_told_with_its_name(main: str, other
     (Path(other) / ".git").mkdir()
     found = mixed(main, {"street": theirs(other)})
     assert found.notes == ("street: left out: 1 hidden file or folder, '.git' for one",)
+
+
+def test_what_audioflow_itself_hides_in_a_data_set_is_not_told(main: str, tmp_path: Path) -> None:
+    (Path(main) / MARKER).write_text("{}")
+    assert notes_of(tmp_path, {"reader": "folder", "root": main}) == []
