@@ -103,7 +103,9 @@ def test_what_embed_makes_is_what_was_said(whole: Forecast, done: Run) -> None:
                 errors[error] = errors.get(error, 0) + count
         assert {error.error: error.clips for error in table.errors} == errors
         work_s = header.stats["seconds"] - header.stats["start_s"]
-        assert 1 / 4 < (whole.wall.seconds - whole.wall.startup_s) / work_s < 4
+        # Measured at two times on a machine that does other things, too: of seconds so few only the
+        # order can be told.
+        assert 1 / 10 < (whole.wall.seconds - whole.wall.startup_s) / work_s < 10
     media_s = max(done.embeddings(t.table).complete_header().media_s for t in whole.tables)
     assert whole.media_s.value >= media_s
     assert whole.media_s.value == pytest.approx(media_s, rel=0.1)
