@@ -125,7 +125,8 @@ class StatusWriter:
         elif event.kind in _ENDS:
             self._end(key, _ENDS[event.kind], now)
         elif (step := self._steps.get(key)) is not None:
-            self._paces[key].add(event, now)
+            if (pace := self._paces.get(key)) is not None:  # none where there was nothing to do
+                pace.add(event, now)
             self._steps[key] = _further(step, event, now)
 
     def _end(self, key: tuple[str, str], state: State, now: float) -> None:

@@ -138,6 +138,18 @@ def test_steps_follow_the_events(folder: Folder, writer: StatusWriter) -> None:
     ]
 
 
+def test_what_is_said_of_a_table_with_nothing_to_do_is_kept(
+    folder: Folder, writer: StatusWriter
+) -> None:
+    writer.begin()
+    writer(Event("train", "skip", "audio", {"rows": 1, "failures": 0}))
+    writer(Event("train", "note", "audio", {"text": "worth reading"}))
+    writer.finish(0)
+    status = status_of(folder)
+    assert [step.state for step in status.steps] == ["unchanged"]
+    assert [said.text for said in status.said] == ["worth reading"]
+
+
 def test_training_that_goes_on_counts_from_where_it_was(
     folder: Folder, writer: StatusWriter
 ) -> None:
