@@ -19,7 +19,7 @@ import typer
 
 from audioflow import __version__, cli_tools
 from audioflow.console import Console
-from audioflow.errors import AudioflowError, StoppedError
+from audioflow.errors import AudioflowError, Terminated
 from audioflow.plugins import plugins
 from audioflow.recipe import JOBS, Recipe
 from audioflow.recipe_file import load_recipe
@@ -106,8 +106,9 @@ def run_command(command: Command) -> int:
     except AudioflowError as error:
         code, why = error.exit_code, str(error)
         console.error(why)
-    except KeyboardInterrupt:
-        why = "stopped; what is committed stays, run the same command again to go on"
+    except KeyboardInterrupt as stopped:
+        by = f" by {stopped}" if isinstance(stopped, Terminated) else ""
+        why = f"stopped{by}; what is committed stays, run the same command again to go on"
         console.error(why)
     finally:
         console.finish(command.job, code, why)
@@ -140,10 +141,7 @@ def _do(command: Command, console: Console, stack: ExitStack) -> None:
 def _terminate(number: int, frame: FrameType | None) -> None:
     # Ray's handler, which comes first, has the process aborted where it takes 3 s to end.
     signal.alarm(0)
-    raise StoppedError(
-        f"stopped by {signal.Signals(number).name}; what is committed stays, "
-        "run the same command again to go on"
-    )
+    raise Terminated(signal.Signals(number).name)
 
 
 def _add(job: str) -> None:

@@ -128,6 +128,13 @@ class StoppedError(AudioflowError):
     """A person or the system asked the job to stop; the state on disk can be resumed."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was told to end by a signal; the state on disk can be resumed.
+
+    As Ctrl-C it is no `Exception`: what copes with errors, here and in libraries, lets it through.
+    """
+
+
 class MediaError(AudioflowError):
     """A clip or recording gave no result: `error`, one of `ERROR_CLASSES`, because of `reason`.
 

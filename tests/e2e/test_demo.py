@@ -6,6 +6,7 @@ import re
 import resource
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -172,18 +173,26 @@ def test_a_missing_root_ends_with_exit_code_4_and_names_it(tmp_path: Path) -> No
 
 
 def test_a_terminated_run_says_that_it_can_go_on(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [BIN / "audioflow", "manifest", RECIPE],
-        cwd=ROOT,
-        env=Place(tmp_path).environment(),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert "audioflow manifest" in process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    """Wherever it is just then: here it waits for a store that does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [
+                BIN / "audioflow",
+                *("manifest", RECIPE, "run_dir=s3://runs/demo"),
+                f"storage_options.s3.endpoint_url=http://127.0.0.1:{silent.getsockname()[1]}",
+            ],
+            cwd=ROOT,
+            env=Place(tmp_path).environment(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b"),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert "audioflow manifest" in process.stdout.readline()
+        silent.settimeout(60)
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "stopped by SIGTERM" in errors
     assert "run the same command again" in errors

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -10,13 +11,14 @@ from typing import Any, get_args
 
 import pytest
 
-from audioflow.cli import _terminate, main
+from audioflow.cli import Command, _terminate, main, run_command
 from audioflow.console import Console
 from audioflow.engine.measures import MEASURES, samples
 from audioflow.engine.node_names import names_of
 from audioflow.engine.nodes import Nodes
-from audioflow.errors import StoppedError
+from audioflow.errors import StorageError, Terminated
 from audioflow.events import Event, Kind
+from audioflow.storage import Folder
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
@@ -218,6 +220,26 @@ def test_samples_have_the_labels_of_their_measures() -> None:
 
 def test_a_command_that_is_ended_is_not_aborted_while_it_tidies_up() -> None:
     signal.alarm(60)  # as Ray's own handler does before ours is called
-    with pytest.raises(StoppedError, match="stopped by SIGTERM; what is committed stays"):
+    with pytest.raises(Terminated, match="SIGTERM"):
         _terminate(signal.SIGTERM, None)
     assert signal.alarm(0) == 0
+
+
+def test_a_command_is_ended_also_while_it_copes_with_an_error_of_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is at work on the run is asked for, and a store that fails then is let be."""
+
+    def ended(folder: Folder) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise StorageError("it does not answer")
+
+    monkeypatch.setattr("audioflow.status_writer.read_status", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        overrides = [f"run_dir={tmp_path}/run", "ray.address=local"]
+        assert run_command(Command("manifest", str(ROOT / "configs/demo.yaml"), overrides)) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "stopped by SIGTERM; what is committed stays, run the same" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "manifest").exists()
