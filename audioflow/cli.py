@@ -24,6 +24,7 @@ from audioflow.plugins import plugins
 from audioflow.recipe import JOBS, Recipe
 from audioflow.recipe_file import load_recipe
 from audioflow.recipe_yaml import read_text
+from audioflow.retries import hearing_waits
 from audioflow.status_writer import StatusWriter
 
 HELP = {
@@ -100,7 +101,7 @@ def run_command(command: Command) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     code, why = 1, "a fault of audioflow: its traceback is on standard error"
     try:
-        with ExitStack() as stack:
+        with hearing_waits(console.waits), ExitStack() as stack:
             _do(command, console, stack)
         code, why = 0, ""
     except AudioflowError as error:

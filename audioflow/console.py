@@ -22,6 +22,7 @@ from audioflow.errors import AudioflowError, InputError
 from audioflow.event_text import text_of
 from audioflow.events import Event
 from audioflow.redaction import masked, masked_command, masked_faults, masked_values
+from audioflow.retries import Wait, hearing_waits
 from audioflow.status_writer import StatusWriter
 from audioflow.verify.text import plural
 
@@ -46,6 +47,8 @@ class Console:
         self._id = uuid.uuid4().hex[:12]
         self._status_file: StatusWriter | None = None
         self._ended = threading.Event()
+        self._job = ""
+        self._waited = -STATUS_EVERY_S
         self._secrets: frozenset[str] = frozenset()
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -61,6 +64,7 @@ class Console:
         """Say what is about to run and where its tables lie; status: says so in the folder, too."""
         self._out.print(f"[bold]audioflow {job}[/bold]  {escape(self._masked(run_dir))}")
         told = {"run_dir": run_dir, "command": masked_command(command)}
+        self._job = job
         self._record(Event(job, "begin", "", told))
         if not self._out.is_terminal:
             threading.Thread(target=self._keep_telling, daemon=True).start()
@@ -108,6 +112,20 @@ class Console:
             self._status_file.finish(exit_code, told.get("error", ""))
             if problem := self._status_file.problem:
                 self.error(f"the state of the run could not be written down: {problem}")
+
+    def waits(self, wait: Wait) -> None:
+        """Say that a store does not answer as it should; once in a while, of all that wait."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._waited < STATUS_EVERY_S:
+                return
+            self._waited = now
+        if self._job:
+            self(Event(self._job, "note", self._job, {"text": masked(wait.text)}))
+        else:
+            RichConsole(stderr=True, highlight=False, soft_wrap=True).print(
+                f"[yellow]waiting:[/yellow] {escape(self._masked(wait.text))}"
+            )
 
     def error(self, message: str) -> None:
         """Show why the run ended; on standard error."""
@@ -246,7 +264,8 @@ def guarded(work: Callable[[], int], stopped: str = "stopped") -> int:
     """The exit code of what a tool does, or of the error that ended it, which is told."""
     console = Console()
     try:
-        return work()
+        with hearing_waits(console.waits):
+            return work()
     except AudioflowError as error:
         console.error(str(error))
         return error.exit_code

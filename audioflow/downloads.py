@@ -177,7 +177,7 @@ def _fetch(url: str, path: str, options: StorageOptions, retrying: Retrying) -> 
         _refuse_short(path, size.size)
 
     try:
-        retried(download, retrying)
+        retried(download, retrying, url)
     except InputError as error:
         raise MediaError("unsupported", str(error)) from error
     except AccessFailed as failed:

@@ -132,7 +132,7 @@ def _listed(root: str, options: StorageOptions) -> Iterator[tuple[str, Entries]]
     pages = (_Pages if in_pages(root, options.for_url(root)) else _OnePage)(root, options)
     while not pages.done:
         try:
-            path, entries = retried(pages.next, TABLES)
+            path, entries = retried(pages.next, TABLES, root)
         except AccessFailed as failed:
             if failed.nature == "not_found":
                 problem = f"does not exist{failed.after}, or nothing is in it"

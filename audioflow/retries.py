@@ -6,6 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -54,10 +55,42 @@ class AccessFailed(Exception):
         return f" after {self.attempts} attempts" if self.attempts > 1 else ""
 
 
-def retried(action: Callable[[], Result], retrying: Retrying) -> Result:
+@dataclass(frozen=True)
+class Wait:
+    """Access to `what` has failed for some seconds already, and is tried again."""
+
+    what: str
+    error: Exception
+    attempt: int
+    retrying: Retrying
+
+    @property
+    def text(self) -> str:
+        """In words; urls as they are, so it is masked before it is shown."""
+        named = f"{self.what}: " if self.what else ""
+        tries = f"attempt {self.attempt} of {self.retrying.attempts}"
+        return f"{named}{cause(self.error)}; it is tried again ({tries} failed)"
+
+
+_hearers: list[Callable[[Wait], None]] = []
+_UNTOLD_S = 2.0
+
+
+@contextmanager
+def hearing_waits(hearer: Callable[[Wait], None]) -> Iterator[None]:
+    """While it lasts, `hearer` is told in this process, by any thread, of what is waited for."""
+    _hearers.append(hearer)
+    try:
+        yield
+    finally:
+        _hearers.remove(hearer)
+
+
+def retried(action: Callable[[], Result], retrying: Retrying, what: str = "") -> Result:
     """What `action` returns; it is called again while its error may pass.
 
-    Raises `AccessFailed` for an error of a store or of the system; other exceptions as they are.
+    what: the file or folder, for those who hear of waits. Raises `AccessFailed` for an error of a
+    store or of the system; other exceptions as they are.
     """
     begun = time.monotonic()
     for attempt in itertools.count(1):
@@ -68,6 +101,9 @@ def retried(action: Callable[[], Result], retrying: Retrying) -> Result:
             late = time.monotonic() + wait_s - begun > retrying.patience_s
             if attempt >= retrying.attempts or late or nature(error) != "passing":
                 raise AccessFailed(error, attempt) from error
+            if time.monotonic() + wait_s - begun >= _UNTOLD_S:
+                for hearer in tuple(_hearers):
+                    hearer(Wait(what, error, attempt, retrying))
         time.sleep(wait_s)
     raise AssertionError("unreachable")
 

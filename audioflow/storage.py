@@ -175,7 +175,7 @@ class Folder:
     ) -> Result:
         """What `action` returns; what a store raises, as `failure`."""
         try:
-            return retried(action, self.retrying)
+            return retried(action, self.retrying, url)
         except AccessFailed as failed:
             refuse_option(url, self.options, failed.error)
             told = f"{url} cannot be {done}{failed.after}: {cause(failed.error)}"

@@ -188,6 +188,6 @@ def _access(url: str, options: StorageOptions, action: Callable[[Any, str], Any]
         return action(fs, path)
 
     try:
-        return retried(attempt, PATIENCE)
+        return retried(attempt, PATIENCE, url)
     except AccessFailed as failed:
         raise InputError(f"{url} cannot be read{failed.after}: {cause(failed.error)}") from failed

@@ -139,10 +139,14 @@ def _judged(
     told = _told(shares, {WAIT: "waiting"})
     if slowest == WAIT:
         few = facts.items < MANY_ITEMS * facts.workers
-        why = f": {facts.items} shards are too few to share out" if few else ""
+        why = f": {_shards(facts.items)} too few to share out" if few else ""
         return Verdict("scheduler", shares, None, f"workers waited most of the time ({told}){why}")
     text = f"{words[slowest]} ({told}); {advice[slowest]}"
     return Verdict(kinds[slowest], shares, None, text, advice[slowest])
+
+
+def _shards(number: int) -> str:
+    return "1 shard is" if number == 1 else f"{number} shards are"
 
 
 def _told(shares: Mapping[str, float], names: Mapping[str, str]) -> str:

@@ -81,7 +81,7 @@ def is_begun(folder: Folder) -> bool:
 def subfolders(folder: Folder) -> list[str]:
     """Names of the folders directly inside, sorted; hidden ones left out."""
     try:
-        found = retried(lambda: _subfolders(folder), folder.retrying)
+        found = retried(lambda: _subfolders(folder), folder.retrying, folder.url)
     except AccessFailed as failed:
         told = f"{folder.url} cannot be read{failed.after}: {cause(failed.error)}"
         raise InputError(masked(told, folder.options.secrets)) from failed.error

@@ -171,7 +171,7 @@ def _download(source: Source, part: Path, progress: Progress) -> None:
     while True:
         before = _size(part)
         try:
-            retried(attempt, source.retrying)
+            retried(attempt, source.retrying, source.told)
         except _Full as error:
             raise no_room(part.parent, error.error) from error
         except InputError as error:

@@ -22,7 +22,7 @@ Listing = dict[str, web.Version]
 def local_copy_of(source: Source) -> Path:
     """The file or folder behind a url, on this machine; raises `WeightsError`."""
     try:
-        listing = retried(lambda: _listing(source), source.retrying)
+        listing = retried(lambda: _listing(source), source.retrying, source.told)
     except InputError as error:
         raise WeightsError(str(error)) from error
     except AccessFailed as failed:

@@ -101,6 +101,9 @@ def test_a_command_that_is_refused_says_nothing(recipe: Path, tmp_path: Path) ->
     told = typed("status", str(tmp_path / "run"))
     assert told.exit_code == 4
     assert "holds no table of a run" in told.output
+    told = typed("status", str(tmp_path / "no_such.yaml"))
+    assert told.exit_code == 2
+    assert "no_such.yaml: 1 fault\n  - (file): does not exist" in told.output
 
 
 def test_steps_follow_the_events(folder: Folder, writer: StatusWriter) -> None:

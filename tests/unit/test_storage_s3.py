@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import tempfile
 import time
 import uuid
@@ -14,10 +15,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from audioflow import retries, s3_pages
+from audioflow.console import Console
 from audioflow.datasets import READERS
 from audioflow.errors import InputError, MediaError, StorageError
 from audioflow.listing import find_files
-from audioflow.retries import Retrying
+from audioflow.retries import Retrying, hearing_waits
 from audioflow.storage import Folder, StorageOptions, copies_ahead, local_copy
 from tests.conftest import free_port
 from tests.faulty_s3 import FaultyS3, Rule
@@ -165,8 +167,13 @@ def test_a_bucket_that_is_not_there_is_told_at_once(folder: Folder, proxy: Fault
     assert caught.value.error == "not_found"
 
 
-def test_a_dead_endpoint_is_told_within_the_bound(bucket: str) -> None:
-    dead = StorageOptions.of({"endpoint_url": f"http://127.0.0.1:{free_port()}"})
+@pytest.fixture
+def dead() -> StorageOptions:
+    """Where nobody answers."""
+    return StorageOptions.of({"endpoint_url": f"http://127.0.0.1:{free_port()}"})
+
+
+def test_a_dead_endpoint_is_told_within_the_bound(bucket: str, dead: StorageOptions) -> None:
     folder = Folder(f"s3://{bucket}/run", dead, QUICK)
     begun = time.monotonic()
     with pytest.raises(MediaError, match="after 5 attempts: Could not connect") as caught:
@@ -175,6 +182,25 @@ def test_a_dead_endpoint_is_told_within_the_bound(bucket: str) -> None:
     with pytest.raises(InputError, match="after 5 attempts: Could not connect"):
         folder.read("a")
     assert time.monotonic() - begun < 5
+
+
+def test_whoever_listens_hears_of_a_store_that_is_waited_for(
+    bucket: str, dead: StorageOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, console = Folder(f"s3://{bucket}/run", dead, Retrying(9, 0.5, 0.5)), Console()
+    with hearing_waits(console.waits), pytest.raises(InputError, match="after 9 attempts"):
+        folder.read("a")
+    (told,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        rf"waiting: s3://{bucket}/run/a: Could not connect .+; it is tried again "
+        r"\(attempt [3-9] of 9 failed\)",
+        told,
+    )
+    with pytest.raises(InputError):
+        folder.read("a")
+    with hearing_waits(console.waits), pytest.raises(InputError):
+        Folder(folder.url, dead, QUICK).read("a")
+    assert not capsys.readouterr().err, "nobody listens, then it is soon over"
 
 
 def test_a_silent_server_costs_no_more_than_patience_and_one_attempt(

@@ -237,6 +237,8 @@ def test_scoring_is_bound_by_what_took_longest() -> None:
     idle = scored(JobFacts(0.0, 10.0, {"read": 2.0}, 4, 4))
     assert idle.kind == "scheduler"
     assert idle.text.endswith(": 4 shards are too few to share out")
+    alone = scored(JobFacts(0.0, 10.0, {"read": 2.0}, 4, 1))
+    assert alone.text.endswith(": 1 shard is too few to share out")
 
 
 def test_a_fusion_is_told_the_engine_that_would_help() -> None:
