@@ -280,7 +280,7 @@ def test_nodes_that_join_are_used_and_decoding_keeps_to_its_nodes(empty: Cluster
         notes = [event["text"] for event in events(place, "note")]
         assert any("2 workers instead of 1" in text for text in notes), notes
 
-        options = ("embed.backbones.acoustic.num_gpus=1", "embed.min_coverage=0.8")
+        options = ("embed.backbones.acoustic.num_gpus=1", "embed.augment.variants=30")
         process = embed(place, empty, *options)
         found = _titles(process, {"decode": decode.does, "gpu": gpu.does})
         assert process.wait(200) == 0, (place.folder / "out.txt").read_text()
