@@ -99,6 +99,8 @@ def run_command(command: Command) -> int:
     """Do one job and return the exit code (DESIGN: 0, 1, 2, 3 or 4)."""
     console = Console(command.events)
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as with nohup
+        signal.signal(signal.SIGHUP, _terminate)  # its terminal was closed
     code, why = 1, "a fault of audioflow: its traceback is on standard error"
     try:
         with hearing_waits(console.waits), ExitStack() as stack:

@@ -172,7 +172,8 @@ def test_a_missing_root_ends_with_exit_code_4_and_names_it(tmp_path: Path) -> No
     assert f"{tmp_path}/nowhere/clips does not exist" in done.stderr
 
 
-def test_a_terminated_run_says_that_it_can_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_run_says_that_it_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
     """Wherever it is just then: here it waits for a store that does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = subprocess.Popen(
@@ -191,8 +192,8 @@ def test_a_terminated_run_says_that_it_can_go_on(tmp_path: Path) -> None:
         assert "audioflow manifest" in process.stdout.readline()
         silent.settimeout(60)
         with silent.accept()[0]:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "stopped by SIGTERM" in errors
+    assert f"stopped by {number.name}" in errors
     assert "run the same command again" in errors
