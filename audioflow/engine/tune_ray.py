@@ -3,9 +3,11 @@
 import logging
 import math
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,11 +16,10 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
-from audioflow.engine.lost import RETRIES
+from audioflow.engine.lost import LOST, RETRIES, causes_of, ours_in
 from audioflow.engine.room import Room
 from audioflow.engine.tune_search import JOB, Search
 from audioflow.engine.tune_workers import REFUSALS, Outcome, steps_of_trial
-from audioflow.errors import AudioflowError
 from audioflow.planning.machines import Need
 from audioflow.search.reading import read_space
 from audioflow.search.space import points
@@ -207,11 +208,23 @@ class _Listener(Callback):
 
 
 def _reason(trial: Any) -> str:
-    error: BaseException | None = trial.get_error()
-    inner = error
-    while inner is not None:
-        if isinstance(inner, AudioflowError):
-            return str(inner)
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    text = str(error).strip().splitlines()
-    return text[-1] if text else "it failed"
+    """Why a trial has failed, or is begun again.
+
+    Ray's own `get_error` has the text alone, and looks where Ray will not have copied it yet.
+    """
+    try:
+        error: Exception = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # noqa: S301
+    except Exception:  # noqa: BLE001 - of a class that cannot be made again, or there is none
+        return _last_line(trial.error_file)
+    if (ours := ours_in(error)) is not None:
+        return str(ours)
+    for cause in causes_of(error):
+        if isinstance(cause, LOST):
+            return str(cause).strip().splitlines()[0]
+    return str(error).strip().splitlines()[-1]
+
+
+def _last_line(path: str | None) -> str:
+    lines = Path(path).read_text(encoding="utf-8").split("\n") if path else []
+    told = [line.strip() for line in lines if line.strip()]
+    return told[-1] if told else "its worker or node was lost"

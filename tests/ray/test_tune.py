@@ -1,6 +1,8 @@
 """The job `tune` on a real Ray: stacked and one by one, interrupted, and with trials that fail."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from audioflow.division import CROSS_VALIDATED
 from audioflow.embeddings import ClipEmbedding
+from audioflow.engine import tune_ray
 from audioflow.engine.flow import run_job
 from audioflow.engine.run import Run
 from audioflow.errors import InputError
@@ -197,6 +200,37 @@ def test_trials_that_fail_are_rows_with_a_reason(tmp_path: Path, stacked: str) -
     (large,) = (why for what, why in failed.items() if "conv6" not in what)
     assert "200" in large
     assert not verify(run.folder).faults
+
+
+def test_trials_that_break_or_are_killed_again_and_again_leave_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tune_ray._trial
+
+    def harmful(config: dict[str, Any]) -> None:
+        if config["number"] == 1:
+            raise MemoryError("no memory for this one")
+        if config["number"] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(config)
+
+    monkeypatch.setattr(tune_ray, "_trial", harmful)
+    more = {"search": "grid", "stacked": "never", "train": {"epochs": 2}}
+    rates = {"train.lr": [0.001, 0.003, 0.01, 0.03]}
+    run = tuned(tmp_path, Corpus(count=60), rates, **more)
+    rows = trials(run)
+    assert {number: row["state"] for number, row in rows.items()} == {
+        0: "finished",
+        1: "failed",
+        2: "failed",
+        3: "finished",
+    }
+    assert rows[1]["reason"] == "MemoryError: no memory for this one"
+    assert "died" in rows[2]["reason"]
+    again = heard(run).of("retry")
+    assert [event["trial"] for event in again].count(1) == 2
+    for event in again:
+        assert event["reason"] == rows[event["trial"]]["reason"]
 
 
 def test_a_search_whose_trials_all_fail_says_why(tmp_path: Path) -> None:
