@@ -7,9 +7,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
+from audioflow.engine.joining import NoRayError, joined, set_auth_mode
+from audioflow.engine.session import quiet
 
-from audioflow.engine.session import quiet, set_auth_mode, silence
+set_auth_mode()  # read by `import ray`
+
+import ray  # noqa: E402
 
 _NODE = "node:"
 
@@ -58,25 +61,17 @@ def ray_state(address: str = "auto") -> RayState:
 
 def _join(address: str) -> str | None:
     """None once connected; else what is wrong ("" where nothing is, only none runs)."""
-    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
-    if named and (why := silence(named)):
-        return f"no Ray answers at {named}: {why}"
-    set_auth_mode()
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         with quiet():
-            ray.init(address=address, configure_logging=True, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if isinstance(error, ConnectionError) and not named:
-            return ""
-        told = str(error).strip().partition("\n")[0]
-        return f"no Ray answers at {named or address}: {told}"
+            return None if joined(address, configure_logging=True, **options) else ""
+    except NoRayError as error:
+        return str(error)
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray installs its own
-    return None
 
 
 def _looked_at() -> RayState:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 from audioflow.events import Event
 
@@ -194,7 +195,7 @@ class Measures:
 
     def __init__(self, run: str) -> None:
         """run: the name of the run, which tells it from others on the same dashboards."""
-        self._run = run
+        self._run = "".join(each if each.isascii() else quote(each) for each in run)  # for Ray
         self._kept: dict[str, Any] = {}
 
     def hear(self, event: Event) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from audioflow.engine.joining import silence
 from audioflow.engine.node_names import names_of
 from audioflow.engine.run import Run
-from audioflow.engine.session import silence
 
 LOOK_EVERY_S = 5.0
 

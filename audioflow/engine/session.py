@@ -5,24 +5,22 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from audioflow.engine.joining import NoRayError, joined, set_auth_mode
 from audioflow.errors import ClusterError, InputError
 from audioflow.recipe import RaySection
 
 START_S = 120.0
 """How long a local Ray may take to start."""
 
-_CONNECT_S = 5.0
 _LOOK_EVERY_S = 0.5
 
 _STACKS = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
@@ -34,29 +32,6 @@ _TOLD_BY_US = "has been marked dead because the detector"
 _QUIET = ("ray.data", "ray.train", "ray.tune", "ray")
 
 
-def set_auth_mode() -> None:
-    """Settle how this process authenticates to a Ray that it joins, unless the user has.
-
-    A cluster started without a mode uses a token where the user has one, and none elsewhere; a
-    client has to say the same to be let in.
-    """
-    token = Path("~/.ray/auth_token").expanduser()
-    has_token = token.exists() or bool(os.environ.get("RAY_AUTH_TOKEN"))
-    os.environ.setdefault("RAY_AUTH_MODE", "token" if has_token else "disabled")
-
-
-def silence(address: str) -> str:
-    """Why nothing listens at `host:port`; "" where something does. Ray itself tries for minutes."""
-    host, _, port = address.rpartition("/")[2].rpartition(":")
-    if not host or not port.isdigit():
-        return ""
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
-
-
 class Session:
     """A lazy connection: `ensure` makes it, `close` ends only what was started here.
 
@@ -65,7 +40,11 @@ class Session:
     """
 
     def __init__(self, section: RaySection) -> None:
-        # Both are read by `import ray`.
+        # All are read by `import ray`.
+        if section.address == "local":  # bound to this machine's loopback address: it needs no
+            os.environ["RAY_AUTH_MODE"] = "disabled"  # token, and leaves none behind
+        else:
+            set_auth_mode()
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _TOLD_BY_US)
         self._without_stacks = _STACKS not in os.environ
         os.environ.setdefault(_STACKS, "1")
@@ -143,25 +122,14 @@ class Session:
             "logging_level": logging.ERROR,
             "configure_logging": True,
         }
-        if address == "auto":
-            set_auth_mode()
-            with contextlib.suppress(ConnectionError):
-                ray.init(address="auto", **options)
+        try:
+            if address != "local" and joined(address, **options):
                 return
-        elif address != "local":
-            set_auth_mode()
-            try:
-                if why := silence(address):
-                    raise ConnectionError(why)
-                ray.init(address=address, **options)
-            except (ConnectionError, ValueError) as error:
-                raise InputError(
-                    f"ray.address is {address!r}, and no Ray answers there: {error}; "
-                    "use auto to join a running one or start a local one"
-                ) from error
-            return
-        # Bound to this machine's loopback address, so it needs no token, and leaves none behind.
-        os.environ["RAY_AUTH_MODE"] = "disabled"
+        except NoRayError as error:
+            raise InputError(
+                f"ray.address is {address!r}, and {error}; ray.address=local starts one here"
+            ) from error
+        os.environ["RAY_AUTH_MODE"] = "disabled"  # as above, for the processes that are started
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_preload_python_modules", "audioflow.engine.preload")
         # Else the workers wait for all that Ray starts beside them, such as its dashboard.

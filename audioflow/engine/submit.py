@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from audioflow.engine.session import set_auth_mode, silence
+from audioflow.engine.joining import set_auth_mode, silence
 from audioflow.errors import AudioflowError, InputError, StoppedError
 
 Say = Callable[[str], None]

@@ -110,7 +110,7 @@ def test_a_ray_that_should_answer_and_does_not_is_a_problem(ray_session: None) -
     nobody = f"127.0.0.1:{free_port()}"
     done = in_another_process(*QUICK, RAY_ADDRESS=nobody)
     assert done.returncode == 1
-    problem = f"no Ray answers at {nobody}: Connection refused"
+    problem = f"no Ray answers at {nobody} (RAY_ADDRESS): Connection refused"
     assert done.stdout.endswith(f"1 problem\n  {problem}\n")
 
 

@@ -22,6 +22,8 @@ from tests.unit.test_events import FIELDS
 
 JOBS = (make_manifest, embed, train, score, fuse_systems)
 LINE = re.compile(r"^(\w+)\{(.*)\} (\S+)$")
+NAME = "gez%C3%A4hlt"
+"""A run whose folder is `gezählt`: labels of Ray are ASCII."""
 Scraped = dict[str, list[tuple[dict[str, str], float]]]
 
 
@@ -30,7 +32,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, corpus: Path, ray_session
     """A run of its own name, so that nothing else counts into its measures."""
     folder = tmp_path_factory.mktemp("measured")
     shorter = ["systems.audio.train.epochs=2", "systems.video.train.epochs=2"]
-    run = build_run(corpus, folder, *shorter, run_dir=str(folder / "measured"))
+    run = build_run(corpus, folder, *shorter, run_dir=str(folder / "gezählt"))
     for job in JOBS:
         job(run)
     return run
@@ -67,7 +69,7 @@ def total(found: Scraped, name: str, **labels: str) -> float:
 
 def test_the_endpoint_of_the_node_says_what_the_tables_hold(measured: Run) -> None:
     until = time.monotonic() + 60
-    while not total(found := scraped("measured"), "shards_total", table="fused"):
+    while not total(found := scraped(NAME), "shards_total", table="fused"):
         assert time.monotonic() < until, "the measures did not arrive"
         time.sleep(0.5)
     acoustic = measured.embeddings("acoustic").complete_header()
@@ -108,7 +110,7 @@ def test_no_label_names_a_clip_a_file_or_a_shard(measured: Run) -> None:
     names = {s.name for s in measured.embeddings("acoustic").complete_header().shards}
     values = {
         value
-        for series in scraped("measured").values()
+        for series in scraped(NAME).values()
         for labels, _ in series
         for value in labels.values()
     }
