@@ -9,6 +9,7 @@ from typing import Any
 
 from audioflow.engine.loggers import check_loggers
 from audioflow.engine.nodes import watched_nodes
+from audioflow.engine.room import room_of
 from audioflow.engine.run import Run, Watch
 from audioflow.engine.telling import tell_verdict
 from audioflow.engine.train_calibrate import calibrate
@@ -83,7 +84,7 @@ def train(run: Run) -> list[Header]:
         epochs = stack.enter_context(epochs_of(run)) if at_work else None
         if at_work:
             stack.enter_context(watched_nodes(run, JOB))
-        fits = Fits(run.recipe.ray.wait_for_nodes_s)
+        fits = Fits(partial(room_of, run, JOB))
         works = {
             name: partial(_train_system, run, name, plan, epochs, fits)
             for name, plan in plans.items()
@@ -218,7 +219,7 @@ def fit_alone_on_ray(
     total = sum(task.section.train.epochs for task in tasks)
     with epochs_of(run) as epochs, epochs.of(name, tasks[0].section, total) as tell:
         needs = worker_bytes(tasks[0], estimated_bytes(tasks[0]))
-        fits = Fits(run.recipe.ray.wait_for_nodes_s)
+        fits = Fits(partial(room_of, run, JOB))
         return fits.fit(tasks, tell, kept, needs).results
 
 

@@ -15,10 +15,13 @@ from ray.exceptions import RayError
 
 from audioflow.calibration.system import CALIBRATION, SystemCalibration
 from audioflow.engine.lost import RETRIES
+from audioflow.engine.resources import ready_for
+from audioflow.engine.room import Room, room_of
 from audioflow.engine.run import Run
 from audioflow.engine.train_calibrate_work import RawTask, fit_on, raw_scores
 from audioflow.engine.train_needs import alone_cpus
 from audioflow.errors import InputError, cause_of
+from audioflow.planning.machines import Need
 from audioflow.recipe import SystemSection
 from audioflow.storage import Folder
 from audioflow.tables import Header, Table, fingerprint
@@ -27,17 +30,16 @@ REVISION = 1
 _MOST_CELLS = 50_000_000
 """Scores that are fitted on, clips times classes: 200 MB, and more clips would not tell more."""
 
-Get = Callable[[Sequence[Any]], list[Any]]
-"""Waits for the results of tasks of Ray."""
+Get = Callable[[Sequence[Any], Room], list[Any]]
+"""Waits for the results of tasks of Ray, which need this room."""
 
 
-def get_all(refs: Sequence[Any]) -> list[Any]:
+def get_all(refs: Sequence[Any], room: Room) -> list[Any]:
     """`Get` in the plainest way."""
     try:
-        found: list[Any] = ray.get(list(refs))
+        return room.get(refs)
     except RayError as error:
         raise cause_of(error) from error
-    return found
 
 
 def calibrate(run: Run, name: str, system: SystemSection, job: str, get: Get = get_all) -> Header:
@@ -50,7 +52,10 @@ def calibrate(run: Run, name: str, system: SystemSection, job: str, get: Get = g
     key = fingerprint("calibration", REVISION, header.fingerprint, wanted)
     if _is_there(table.folder, header, key):
         return header
-    (found,) = get([_asked(run, name, system, header, key)])
+    needs = [Need(f"systems.{name}.train", "a calibration", {"CPU": alone_cpus(system.train)})]
+    ready_for(run, job, needs)
+    asked = _asked(run, name, system, header, key)
+    (found,) = get([asked], room_of(run, job, needs, name))
     if found is None:
         raise InputError(
             f"system {name!r}: no clip of the split val has an embedding in "
@@ -100,7 +105,6 @@ def _asked(run: Run, name: str, system: SystemSection, header: Header, key: str)
         )
         for fold in folds
     ]
-    run.session.ensure()
     options = {"num_cpus": alone_cpus(system.train), "max_retries": RETRIES}
     score, fit = ray.remote(**options)(raw_scores), ray.remote(**options)(fit_on)
     parts = [score.remote(task) for task in tasks]

@@ -33,6 +33,8 @@ _MOST_AT_ONCE = 64
 """Systems that are under way, most of them waiting: each has a thread of the driver."""
 
 Made = TypeVar("Made")
+Rooms = Callable[[Sequence[Need], str], Room]
+"""The room that tasks of a table need, which is told by its name where it is waited for."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ class Stopped(Exception):
 class Fits:
     """The tasks of a job that are under way. Used from several threads."""
 
-    def __init__(self, wait_for_nodes_s: float | None = None) -> None:
-        """wait_for_nodes_s: as the recipe says."""
-        self._wait_s = wait_for_nodes_s
+    def __init__(self, room: Rooms) -> None:
+        """room: for what each task needs."""
+        self._room = room
         self._lock = threading.Lock()
         self._pending: set[ray.ObjectRef] = set()
         self._ends: list[float] = []
@@ -79,7 +81,8 @@ class Fits:
         need = Need(f"systems.{tasks[0].system}.train", "a worker", takes)
         with in_our_words():
             results: list[dict[str, Any]] = self.get(
-                [remote.remote(task, tell, kept) for task in tasks], Room([need], self._wait_s)
+                [remote.remote(task, tell, kept) for task in tasks],
+                self._room([need], tasks[0].system),
             )
         for result, task in zip(results, tasks, strict=True):
             result["fold"] = task.fold
@@ -89,7 +92,7 @@ class Fits:
         kept.remove_all()
         return Fitted(results, self._start_s(results, asked))
 
-    def get(self, refs: Sequence[Any], room: Room | None = None) -> list[Any]:
+    def get(self, refs: Sequence[Any], room: Room) -> list[Any]:
         """The results of tasks; raises what one of them raised, and then cancels the others.
 
         room: what each of them needs, which may be lost with a node.
@@ -101,8 +104,8 @@ class Fits:
         waiting, found = list(refs), {}
         try:
             while waiting:
-                ready, waiting = ray.wait(waiting, timeout=None if room is None else _LOOK_S)
-                if room is not None and not ready:
+                ready, waiting = ray.wait(waiting, timeout=_LOOK_S)
+                if not ready:
                     room.check()
                 for ref in ready:
                     self._ends.append(time.time())

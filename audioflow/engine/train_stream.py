@@ -9,7 +9,7 @@ Shapes: N examples, L lanes, S steps.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audioflow.engine.lost import RETRIES
+from audioflow.engine.room import Room
 from audioflow.engine.session import configure_data
 from audioflow.engine.train_data import membership
 from audioflow.engine.train_task import TrainTask
+from audioflow.planning.machines import Need
 from audioflow.systems.examples import Examples, joined
 from audioflow.systems.inputs import ClipRows
 from audioflow.tables import Table
@@ -76,7 +78,7 @@ class _Survey:
     squares: tuple[NDArray[np.float64], ...]
 
 
-def plan_stream(task: TrainTask) -> StreamTask:
+def plan_stream(task: TrainTask, room: Callable[[Sequence[Need]], Room]) -> StreamTask:
     """Look through the table once, on all cores of the cluster; keeps a few numbers per clip."""
     members = membership(task)
     found: dict[str, list[StreamShard]] = {"train": [], "val": []}
@@ -92,7 +94,9 @@ def plan_stream(task: TrainTask) -> StreamTask:
                 targets = members.targets(part, [ids[place] for place in mine])
                 shards.append(StreamShard(name, np.array(mine, np.int64), targets))
     survey = ray.remote(num_cpus=1, max_retries=RETRIES)(_survey)  # no worker trains yet
-    told: list[_Survey] = ray.get([survey.remote(task, shard) for shard in found["train"]])
+    need = Need(f"systems.{task.system}.train", "a reader", {"CPU": 1.0})
+    refs = [survey.remote(task, shard) for shard in found["train"]]
+    told: list[_Survey] = room([need]).get(refs)
     total = sum(one.rows for one in told)
     means = tuple(sum(part) / total for part in zip(*(one.sums for one in told), strict=True))
     stds = []

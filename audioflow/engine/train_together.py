@@ -7,6 +7,7 @@ gradients are those of one worker however many there are.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from audioflow.engine.lost import LOST, RETRIES, causes_of, in_our_words, ours_in
 from audioflow.engine.nodes import settled_nodes
 from audioflow.engine.resources import look
-from audioflow.engine.room import Room
+from audioflow.engine.room import room_of
 from audioflow.engine.run import Run
 from audioflow.engine.train_loop import load_result, train_loop
 from audioflow.engine.train_save import JOB
@@ -50,7 +51,9 @@ def fit_together(
     """
     storage = run.folder / "train"
     name = f"{task.system}-{key[:12]}" + (f"-{task.fold}" if task.fold is not None else "")
-    together = _Together(task, storage, name, tell, plan_stream(task) if streams else None)
+    rooms = partial(room_of, run, JOB, name=task.system)
+    stream = plan_stream(task, rooms) if streams else None
+    together = _Together(task, storage, name, tell, stream)
 
     def lost(tries: int, workers: int, why: str) -> None:
         wanted, name = task.section.train.workers, task.system
@@ -146,7 +149,7 @@ def _room(run: Run, task: TrainTask, *, streams: bool) -> int:
         reader = [Need(key, "a reader", {"CPU": READ_CPUS})] if streams else []
         return [Need(key, "a worker", _resources(section), count=workers), *reader]
 
-    Room(needs(1), run.recipe.ray.wait_for_nodes_s).wait()
+    room_of(run, JOB, needs(1), task.system).wait()
     machines = look()
     fits = (n for n in range(section.workers, 1, -1) if not machines.lack(needs(n)))
     return next(fits, 1)

@@ -17,7 +17,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from audioflow.engine.lost import LOST, RETRIES, causes_of, ours_in
-from audioflow.engine.room import Room
+from audioflow.engine.room import Room, room_of
 from audioflow.engine.tune_search import JOB, Search
 from audioflow.engine.tune_workers import REFUSALS, Outcome, steps_of_trial
 from audioflow.planning.machines import Need
@@ -37,7 +37,7 @@ def run_trials(search: Search, numbers: Sequence[int]) -> None:
     proposer = _Proposer(search, list(numbers))
     takes = {name.upper(): amount for name, amount in resources.items()}
     need = Need(f"tune.{search.name}", "a trial", takes)
-    room = Room([need], search.run.recipe.ray.wait_for_nodes_s)
+    room = room_of(search.run, JOB, [need], search.name)
     trainable: Any = tune.with_resources(_trial, resources)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other one prints tables whatever `verbose` says

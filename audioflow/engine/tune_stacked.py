@@ -7,8 +7,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from audioflow.engine.lost import RETRIES
-from audioflow.engine.room import Room
-from audioflow.engine.tune_search import Search
+from audioflow.engine.room import room_of
+from audioflow.engine.tune_search import JOB, Search
 from audioflow.engine.tune_workers import REFUSALS, Outcome, fit_stack
 from audioflow.errors import cause_of
 from audioflow.planning.machines import Need
@@ -23,7 +23,7 @@ def run_stacks(search: Search, stacks: Sequence[Sequence[int]]) -> None:
     cpus = search.system.train.cpus_per_worker
     remote = ray.remote(num_cpus=cpus, max_retries=RETRIES)(fit_stack)
     need = Need(f"tune.{search.name}", "a stack of trials", {"CPU": cpus})
-    room = Room([need], search.run.recipe.ray.wait_for_nodes_s)
+    room = room_of(search.run, JOB, [need], search.name)
     pending = []
     for stack in stacks:
         for start in range(0, len(stack), MOST_AT_ONCE):

@@ -92,6 +92,18 @@ def test_training_that_has_no_room_is_refused_at_once(make_run: MakeRun, train, 
     assert time.monotonic() - began < REFUSED_S
 
 
+def test_a_calibration_that_has_no_room_is_refused_at_once(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where the heads are there, so that nothing else would need any."""
+    monkeypatch.setattr("audioflow.engine.train_calibrate.alone_cpus", lambda train: 3.0)
+    run = make_run("systems.audio.calibration={method: temperature}")
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match="systems.audio.train: a calibration needs 3 CPU"):
+        run_job("train", run)
+    assert time.monotonic() - began < REFUSED_S
+
+
 def test_where_nodes_may_come_they_are_waited_for_as_long_as_the_recipe_says(make_run: MakeRun):
     run = make_run(
         "embed.min_coverage=0.8",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from audioflow.division import CROSS_VALIDATED
 from audioflow.engine import train_epochs, train_together
 from audioflow.engine.flow import run_job
+from audioflow.engine.room import Room
 from audioflow.engine.run import Run
 from audioflow.engine.train import train_task
 from audioflow.engine.train_data import example_sets
@@ -26,6 +27,7 @@ from audioflow.engine.train_stream import StreamSource, StreamTask, plan_stream
 from audioflow.engine.train_task import TrainTask
 from audioflow.errors import InputError
 from audioflow.events import EpochRecord
+from audioflow.planning.machines import Need
 from audioflow.storage import local_path
 from audioflow.systems.examples import Examples
 from audioflow.systems.network import network_for
@@ -52,6 +54,11 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 UNEVEN = [150, 15, 15, 3, 17, 20, 10, 10]
 """Clips in shards: one has ten times as many as others; the fourth has none to learn from."""
 TRAIN = {"epochs": 4, "lr": 0.01, "batch_size": 32, "cpus_per_worker": 0.5}
+
+
+def anywhere(needs: Sequence[Need], name: str = "") -> Room:
+    """Room that is waited for as long as a recipe without a word of it waits."""
+    return Room(needs, None, print)
 
 
 def system(head: Any = "linear", **more: Any) -> dict[str, Any]:
@@ -144,7 +151,7 @@ def rows_of(parts: Sequence[Examples]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("name", STREAMED)
 def test_workers_stream_every_example_once_in_equal_steps(streamed: Run, name: str) -> None:
     task = task_of(streamed, name)
-    stream = plan_stream(task)
+    stream = plan_stream(task, anywhere)
     expected = rows_of([example_sets(task).train])
     alone, *_ = shares_of(stream)
     pair = shares_of(stream, count=2)
@@ -192,7 +199,7 @@ def test_the_first_step_is_the_same_by_one_worker_and_by_two(streamed: Run, name
         | {"epochs": 1, "batch_size": 1000}
     )
     task = replace(task, section=task.section.model_copy(update={"train": train}))
-    stream = plan_stream(task)
+    stream = plan_stream(task, anywhere)
     one, two = (first_step(task, stream, count) for count in (1, 2))
     fresh = {name: v.numpy() for name, v in network_for(task.network, 0).state_dict().items()}
     assert most_apart(one, fresh) > 1e-3
@@ -205,7 +212,7 @@ def test_a_streaming_worker_holds_a_small_part_of_the_table(tmp_path: Path) -> N
     run = make_run(tmp_path, systems={"a": system(train=train)})
     write_tables(run, Corpus(count=800, splits=("train",) * 9 + ("val",)), shards=shards)
     task = task_of(run, "a")
-    stream = plan_stream(task)
+    stream = plan_stream(task, anywhere)
     source = StreamSource(stream, torch.ones(len(CLASSES)), Workers())
     held, shares = [], source.epoch(1)
     assert isinstance(shares, Generator)
@@ -358,7 +365,7 @@ def test_ctrl_c_ends_all_systems_and_leaves_their_checkpoints(tmp_path: Path) ->
 
 
 def test_time_in_which_a_task_waited_for_others_is_none_of_its_start() -> None:
-    fits = Fits()
+    fits = Fits(anywhere)
     fits._ends = [100.0, 160.0, 220.0]
     result = {"began": 161.5, "wall_s": 30.0, "records": [{"seconds": 9.0}, {"seconds": 19.0}]}
     assert fits._start_s([result], asked=90.0) == pytest.approx(1.5 + 2.0)

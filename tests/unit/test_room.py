@@ -34,21 +34,34 @@ def test_where_no_node_has_room_for_as_long_as_the_recipe_waits_it_is_told(
         r"has that. What is committed stays, run the same command again"
     )
     with pytest.raises(LostWorkersError, match=told):
-        Room([NEED], 0.0).check()
+        Room([NEED], 0.0, print).check()
 
 
 def test_it_waits_for_nodes_that_may_come(there: list[Machines]) -> None:
     there.extend([NONE, NONE, ENOUGH])
-    Room([NEED], 60.0).wait()
+    Room([NEED], 60.0, print).wait()
     there[:] = [NONE]
-    Room([NEED], None).check()
+    Room([NEED], None, print).check()
     assert LOST_WAIT_S > 0
+
+
+def test_that_nodes_are_waited_for_is_told_once_each_time(
+    there: list[Machines], capsys: pytest.CaptureFixture[str]
+) -> None:
+    there.extend([NONE, NONE, NONE, ENOUGH, SMALL, SMALL])
+    asked = Room([NEED], 60.0, print)
+    for _ in range(7):
+        asked.check()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert first.startswith("nodes were lost, and none that is left has room: systems.birds.train:")
+    assert first.endswith("Waiting for others, 60 s at most")
 
 
 def test_a_node_with_room_is_enough(there: list[Machines]) -> None:
     there.append(ENOUGH)
-    Room([NEED], 0.0).check()
-    Room([NEED], 0.0).wait()
+    Room([NEED], 0.0, print).check()
+    Room([NEED], 0.0, print).wait()
 
 
 def test_room_that_came_back_starts_the_clock_anew(
@@ -56,7 +69,7 @@ def test_room_that_came_back_starts_the_clock_anew(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(room, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    asked = Room([NEED], 10.0)
+    asked = Room([NEED], 10.0, print)
     for at, machines in ((108.0, NONE), (109.0, ENOUGH), (118.0, NONE)):
         now[0], there[:] = at, [machines]
         asked.check()
