@@ -9,6 +9,7 @@ The only module, with `console`, that reads arguments and prints for people.
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def run_command(command: Command) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as with nohup
         signal.signal(signal.SIGHUP, _terminate)  # its terminal was closed
-    code, why = 1, "a fault of audioflow: its traceback is on standard error"
+    code, why, fault = 1, "a fault of audioflow: its traceback is on standard error", ""
     try:
         with hearing_waits(console.waits), ExitStack() as stack:
             _do(command, console, stack)
@@ -113,9 +114,13 @@ def run_command(command: Command) -> int:
         by = f" by {stopped}" if isinstance(stopped, Terminated) else ""
         why = f"stopped{by}; what is committed stays, run the same command again to go on"
         console.error(why)
+    except Exception:  # noqa: BLE001 - click would take an `EOFError` or `OSError` for a wish to end
+        fault = traceback.format_exc()
     finally:
         console.finish(command.job, code, why)
         console.close()
+    if fault:
+        sys.stderr.write(fault)
     return code
 
 

@@ -20,6 +20,7 @@ ERROR_CLASSES = (
     "too_long",
     "timeout",
     "crashed",
+    "killed",
     "out_of_memory",
     "network",
     "refused",

@@ -42,6 +42,9 @@ HINTS: Mapping[str, str] = {
     "long or the store is slow; else the file is damaged.",
     "crashed": "The file made the decoder crash; other clips were not harmed. Convert it with "
     "ffmpeg, or take it out of the data set.",
+    "killed": "The decoder was killed from outside, each time that it was tried: as a rule the "
+    "system had run out of memory. That is not the file's doing. Try these clips again, with fewer "
+    "workers or more memory.",
     "out_of_memory": "Decoding needed more than embed.decode_memory_gb. Raise it, or divide the "
     "recording into shorter clips.",
     "network": "The store did not answer, also after some tries. Try these clips again later.",

@@ -108,11 +108,11 @@ class Segfaulting:
         for part in self._usual.decode(path, spans, wanted):
             yield part
             if "late" in name and isinstance(part, End):
-                yield from _many(part.clip)
+                yield from many(part.clip)
                 _harm(name)
 
 
-def _many(clip: int) -> Iterator[Part]:
+def many(clip: int) -> Iterator[Part]:
     """As much as fills a message: what was given before is out of the child."""
     yield SoundPart(clip, -1, np.zeros(8 * 2**20, np.int16))
 

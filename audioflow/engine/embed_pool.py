@@ -20,6 +20,7 @@ from audioflow.engine.embed_work import Done
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.engine.resources import look, nodes_within_s, ready_for
 from audioflow.engine.run import Run
+from audioflow.errors import LostWorkersError, cause_of
 from audioflow.planning.machines import Machines, Need
 
 Lost = Callable[[int, int, str], None]
@@ -255,7 +256,7 @@ class _Deal:
             self._given[place] -= 1
             try:
                 done = ray.get(ref)
-            except RayActorError as error:
+            except (RayActorError, LostWorkersError) as error:  # the latter of its decoder child
                 self._take_back(place, number, error)
                 continue
             self.left -= 1
@@ -274,11 +275,11 @@ class _Deal:
         self._began()
         self._give(place)
 
-    def _take_back(self, place: int, number: int, error: RayActorError) -> None:
+    def _take_back(self, place: int, number: int, error: Exception) -> None:
         self._tries[number] += 1
         if self._tries[number] > RETRIES:
             raise error
-        self._lost(number, self._tries[number], str(error).strip().splitlines()[0])
+        self._lost(number, self._tries[number], str(cause_of(error)).strip().splitlines()[0])
         self._todo.appendleft(number)
         if not self._given[place]:
             self._await(place)

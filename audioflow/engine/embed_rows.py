@@ -6,6 +6,8 @@ begins with a shard asks for its row. The driver makes it then.
 """
 
 import asyncio
+import os
+import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from audioflow.engine.embed_decode import DecodeTask, decode_shard
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.embed_work import Work
+from audioflow.errors import LostWorkersError
 
 _WAIT_S = 1.0
 _ASK_AGAIN_S = 0.5
@@ -99,9 +102,18 @@ def decode_asked(
     row: pa.Table, rows: RowsRef, task: DecodeTask, board: BoardRef
 ) -> Iterator[pa.Table]:
     """`decode_shard` as a task of its own, for the number of an item; it tells a board what takes
-    it long."""
+    it long.
+
+    Where no decoder child lives, its worker ends: Ray gives the tasks of lost workers to others,
+    and no others.
+    """
     whole = rows.row(row["item"][0].as_py())
-    yield from decode_shard(whole, task, TellingPulse.of(board))
+    try:
+        yield from decode_shard(whole, task, TellingPulse.of(board))
+    except LostWorkersError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(1)
 
 
 @contextmanager

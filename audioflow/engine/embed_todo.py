@@ -17,7 +17,7 @@ from audioflow.engine.embed_work import Work
 from audioflow.shards import Shard, base_name, made_with, numbers_of, retry_name, retry_number
 from audioflow.tables import Receipt, Table
 
-SYSTEMIC = frozenset(("permission", "not_found", "network", "out_of_memory"))
+SYSTEMIC = frozenset(("permission", "not_found", "network", "out_of_memory", "killed"))
 """Errors that say nothing about a clip when every clip has them."""
 
 _READERS = 16

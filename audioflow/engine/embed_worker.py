@@ -6,6 +6,7 @@ between processes, and every core is busy whatever decoding takes beside the bac
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from audioflow.engine.embed_actor import BackboneSpec, Embedder
 from audioflow.engine.embed_decode import DecodeTask, decode_shard, decoder
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.embed_work import Done, Embedded, clips_in, times_of, works_of
+from audioflow.errors import LostWorkersError
 from audioflow.tables import Receipt
 from audioflow.timing import NO_TIMES
 
@@ -23,7 +25,7 @@ class EmbedWorker:
     """An actor that decodes the shards it is given, embeds them with all backbones, writes them."""
 
     def __init__(self, task: DecodeTask, specs: Sequence[BackboneSpec], board: BoardRef) -> None:
-        child = threading.Thread(target=decoder(task).warm)  # its process starts meanwhile
+        child = threading.Thread(target=_warm, args=(task,))  # its process starts meanwhile
         child.start()
         self._task = task
         self._pulse = TellingPulse(board)
@@ -51,3 +53,8 @@ class EmbedWorker:
         for one in embedders:
             receipts |= one.commit(works, clips, found[one.spec.table])
         return Done(receipts, times + self._pulse.take_times())
+
+
+def _warm(task: DecodeTask) -> None:
+    with suppress(LostWorkersError):  # the first shard tries again, and tells
+        decoder(task).warm()

@@ -253,7 +253,7 @@ def _bare(stage: StageRow) -> str:
 
 def _again(data: ReportData) -> Iterator[Finding]:
     """Failures that may be gone at the next try."""
-    passing = ("network", "timeout", "out_of_memory", "crashed", "permission")
+    passing = ("network", "timeout", "out_of_memory", "crashed", "killed", "permission")
     found: dict[str, int] = {}
     for counts in data.failure_counts.values():
         for error in passing:

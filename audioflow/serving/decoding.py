@@ -39,9 +39,11 @@ class Decoders:
             threading.Thread(target=self._start, args=(child,), daemon=True).start()
 
     def _start(self, child: DecoderChild) -> None:
-        """Start a child; who decodes waits until there is one."""
-        child.warm()
-        self._idle.put(child)
+        """Start a child; who decodes waits until there is one, and tries again if there is none."""
+        try:
+            child.warm()
+        finally:
+            self._idle.put(child)
 
     def decode(self, path: str, until: float) -> list[Part]:
         """What the recording at a path gives, each source with its `End`.

@@ -66,6 +66,9 @@ class Refusal(Exception):
 
 
 def of_media(error: MediaError) -> Refusal:
-    """What a client is told of media that cannot be scored; only `internal` is not its doing."""
+    """What a client is told of media that cannot be scored: `internal` is not its doing, nor is
+    `killed`, which may pass."""
+    if error.error == "killed":
+        return Refusal(UNAVAILABLE, error.reason, retry_after_s=1)
     status = STATUS[INTERNAL] if error.error == INTERNAL else BAD_MEDIA
     return Refusal(error.error, error.reason, status=status)

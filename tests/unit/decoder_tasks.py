@@ -7,9 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
 
+from audioflow.media.child_side import serve
 from audioflow.media.parts import End
-from tests.decoders import Segfaulting
+from audioflow.media.pyav import PyAV
+from tests.decoders import Segfaulting, many
 
 
 class Message:
@@ -108,3 +112,41 @@ class Forgetful(Segfaulting):
         for part in super().decode(path, spans, wanted):
             if part.clip == 0 or not isinstance(part, End):
                 yield part
+
+
+def kill_if_told(mark: Path) -> None:
+    """End as the system ends who takes too much memory, as often as the mark says."""
+    left = int(mark.read_text()) if mark.exists() else 0
+    if left:
+        mark.write_text(str(left - 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Killed(PyAV):
+    """Is killed as often as `<file>.kills` says: after the first clip, where there are several."""
+
+    def decode(self, path, spans, wanted):
+        kills = Path(f"{path}.kills")
+        if len(spans) == 1:
+            kill_if_told(kills)
+        for part in super().decode(path, spans, wanted):
+            if isinstance(part, End) and part.clip == 1:
+                yield from many(part.clip)
+                kill_if_told(kills)
+            yield part
+
+
+def serve_if_not_killed(
+    mark: str, tasks: Connection, results: Connection, lifeline: Connection, memory_gb: float
+) -> None:
+    """What runs in a child, killed before it is ready as often as the mark says."""
+    kill_if_told(Path(mark))
+    serve(tasks, results, lifeline, memory_gb)
+
+
+def take_no_task(
+    tasks: Connection, results: Connection, lifeline: Connection, memory_gb: float
+) -> None:
+    """Be ready, and be killed."""
+    results.send(None)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,7 @@
 """What jobs tell: the page has every kind and field; how a command began and ended; nodes."""
 
 import ast
+import errno
 import json
 import os
 import re
@@ -243,3 +244,34 @@ def test_a_command_is_ended_also_while_it_copes_with_an_error_of_a_store(
         signal.signal(signal.SIGTERM, before)
     assert "stopped by SIGTERM; what is committed stays, run the same" in capsys.readouterr().err
     assert not (tmp_path / "run" / "manifest").exists()
+
+
+@pytest.mark.parametrize("error", [EOFError, OSError, KeyError, ZeroDivisionError])
+def test_a_fault_gives_its_traceback_whatever_click_would_make_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[Exception],
+) -> None:
+    """Click makes `Aborted.` of an `EOFError`, and nothing at all of a broken pipe."""
+
+    def broken(*_: object) -> None:
+        raise error(errno.EPIPE, "of a worker")
+
+    monkeypatch.setattr("audioflow.cli._do", broken)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    events = tmp_path / "events.ndjson"
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main(["embed", "recipe.yaml", "--events", str(events)])
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
+    assert caught.value.code == 1
+    told = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in told
+    assert "of a worker" in told
+    assert "Aborted" not in told
+    (end,) = map(json.loads, events.read_text().splitlines())
+    assert (end["kind"], end["exit_code"]) == ("end", 1)
+    assert "its traceback is on standard error" in end["error"]

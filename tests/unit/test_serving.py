@@ -53,10 +53,15 @@ def test_a_wrong_method_names_the_right_ones() -> None:
 
 
 def test_all_that_can_be_wrong_with_media_is_the_clients_doing_but_what_is_internal() -> None:
-    for error in ERROR_CLASSES:
+    for error in set(ERROR_CLASSES) - {"killed"}:
         refusal = of_media(MediaError(error, "why"))
         assert refusal.status == (500 if error == "internal" else BAD_MEDIA)
         assert refusal.body == {"error": error, "reason": "why"}
+
+
+def test_a_decoder_that_was_killed_is_no_fault_of_the_media() -> None:
+    refusal = of_media(MediaError("killed", "why", attempts=3))
+    assert (refusal.status, refusal.error, refusal.retry_after_s) == (503, "unavailable", 1)
 
 
 def test_when_to_come_back_is_told_in_whole_seconds() -> None:
