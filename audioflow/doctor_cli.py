@@ -40,19 +40,29 @@ Device = Literal["cpu", "cuda", "all"]
 class DoctorCommand:
     """`audioflow doctor` as it was asked for."""
 
-    device: str = "all"
+    device: str | None = None
     backbones: Sequence[str] = ()
     as_json: bool = False
     recipe: str | None = None
     urls: Sequence[str] = ()
     write: bool = False
 
+    @property
+    def with_vectors(self) -> bool:
+        """Whether golden vectors are run: asked for, or nothing else is."""
+        stores = self.recipe is not None or bool(self.urls)
+        return self.device is not None or bool(self.backbones) or not stores
+
 
 def doctor(
     *,
     device: Annotated[
-        Device, typer.Option(help="Where to run the golden vectors: cpu, cuda, or all there are.")
-    ] = "all",
+        Device | None,
+        typer.Option(
+            help="Where to run the golden vectors: cpu, cuda, or all there are.",
+            show_default="all; none with --storage or --url",
+        ),
+    ] = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Only the golden vectors of this backbone; may be repeated."),
@@ -61,12 +71,14 @@ def doctor(
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Also try the stores of this recipe: read its inputs, and write to its run_dir.",
+            help="Try the stores of this recipe: read its inputs, and write to its run_dir. Golden "
+            "vectors are then run with --device or --backbone only.",
             metavar="RECIPE",
         ),
     ] = None,
     url: Annotated[
-        list[str] | None, typer.Option(help="Also try to read this url; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Try to read this url, as --storage does; may be repeated."),
     ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Also write a small file to every --url, and delete it.")
@@ -98,9 +110,10 @@ class _Findings:
 def run_doctor(command: DoctorCommand) -> int:
     """Print what is found and return the exit code."""
     places, options, address = _asked_places(command)
-    from audioflow.doctor.vectors import checks, devices
+    todo = _asked_vectors(command)
+    from audioflow.engine.joining import set_auth_mode
 
-    todo = checks(command.backbones, devices(command.device))
+    set_auth_mode()  # before Ray is looked at as a package: it reads the mode then
     out = plain_out()
     found = _Findings(out, command.as_json, options.secrets)
     if not command.as_json:
@@ -115,7 +128,11 @@ def run_doctor(command: DoctorCommand) -> int:
         folder, kept = kept_weights()
         weights = {"folder": folder, "files": [asdict(each) for each in kept]}
         found.add("weights", weights, weights_section(folder, kept))
-        _run_checks(found, todo, bool(command.backbones), progress)
+        if command.with_vectors:
+            _run_checks(found, todo, bool(command.backbones), progress)
+        else:
+            left_out = [["not run", "--device all runs them, too, or --backbone NAME some of them"]]
+            found.add("golden_vectors", None, Section("golden vectors", left_out))
     if command.as_json:
         ok = {"ok": not found.problems, "problems": found.problems}
         typer.echo(json.dumps(ok | found.data, indent=1))
@@ -133,6 +150,15 @@ def _asked_places(command: DoctorCommand) -> tuple[list[Place], StorageOptions, 
         address = recipe.ray.address
     use: Literal["read", "write"] = "write" if command.write else "read"
     return [*places, *(Place("--url", url, use) for url in command.urls)], options, address
+
+
+def _asked_vectors(command: DoctorCommand) -> list[Any]:
+    """The golden vectors to run; without any of them torch is not loaded for them."""
+    if not command.with_vectors:
+        return []
+    from audioflow.doctor.vectors import checks, devices
+
+    return [*checks(command.backbones, devices(command.device or "all"))]
 
 
 def _look_around(found: _Findings) -> None:

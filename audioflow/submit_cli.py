@@ -7,7 +7,6 @@ What `ray job submit` does, and what it leaves out: the recipe is checked before
 the exit code is that of the job, and Ctrl-C says what becomes of it.
 """
 
-import os
 import re
 import signal
 import sys
@@ -15,27 +14,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from audioflow.console import guarded
 from audioflow.errors import AudioflowError, Fault, InputError, RecipeError, StoppedError
 from audioflow.plugins import plugins
 from audioflow.recipe import JOBS
 from audioflow.recipe_file import load_recipe
-from audioflow.recipe_yaml import COMMAND_LINE
 from audioflow.stores import is_local
+from audioflow.submit_env import handed_on, read_runtime_env, wrong
+
+if TYPE_CHECKING:
+    from audioflow.engine.submit import Jobs, Outcome
 
 HELP = "Run a job on a Ray cluster: check, pack, send, follow, and end with its exit code."
 
-STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION")
-"""What says where buckets are, and is handed on where it is set here; none of it is a secret."""
-
-_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""It becomes the name of a file on the head, and part of urls."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,10 @@ def submit_command(  # noqa: PLR0913 - one parameter per option
         typer.Option(help="Hand on this environment variable; may be repeated.", metavar="NAME"),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--id", help="The name of the job on the cluster.")
+        str | None,
+        typer.Option(
+            "--id", help="The name of the job on the cluster: letters, digits, and . _ - in it."
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
     stop_on_interrupt: Annotated[
@@ -136,21 +136,21 @@ def submit(command: SubmitCommand) -> int:
     signal.signal(signal.SIGTERM, _interrupted)
     jobs = Jobs(command.address)
     name = jobs.submit(Parcel(entrypoint, folder, env, extra), command.name)
-    typer.echo(f"job {name} on {jobs.address}")
     stop = jobs.command("stop", name)
-    typer.echo(f"  follow  {jobs.command('logs --follow', name)}")
-    typer.echo(f"  stop    {stop}")
-    sys.stdout.flush()
-    if not command.wait:
-        return 0
     try:
+        typer.echo(f"job {name} on {jobs.address}")
+        typer.echo(f"  follow  {jobs.command('logs --follow', name)}")
+        typer.echo(f"  stop    {stop}")
+        sys.stdout.flush()
+        if not command.wait:
+            return 0
         outcome = jobs.follow(name, _say)
     except KeyboardInterrupt:
         if not command.stop_on_interrupt:
             raise StoppedError(
                 f"this command stopped, the job {name} goes on; what ends it: {stop}"
             ) from None
-        outcome = jobs.stop(name)
+        outcome = _stopped(jobs, name)
     if outcome.status == "STOPPED":
         raise StoppedError(
             f"the job {name} was stopped; what is committed stays, run the same command again to "
@@ -160,6 +160,18 @@ def submit(command: SubmitCommand) -> int:
         raise StoppedError(f"the job {name} did not begin, or was lost: {outcome.message}")
     typer.echo(f"job {name} ended with exit code {outcome.exit_code}")
     return outcome.exit_code
+
+
+def _stopped(jobs: "Jobs", name: str) -> "Outcome":
+    """End a job; who does not wait for its end is told what is left to do."""
+    try:
+        return jobs.stop(name)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"this command stopped while the job {name} was being ended; how it is: "
+            f"{jobs.command('status', name)}; what ends it: {jobs.command('stop', name)}; what is "
+            "committed stays, run the same command again to go on"
+        ) from None
 
 
 def _check(command: SubmitCommand) -> None:
@@ -189,12 +201,18 @@ def entrypoint_of(command: SubmitCommand, folder: Path) -> list[str]:
     """The driver's command: `jobs/JOB.py` of the packed folder, or the installed command where
     the folder is no checkout. Raises `RecipeError` for what cannot be sent."""
     if command.job not in (*JOBS, "run"):
-        raise _wrong("--job", f"{command.job!r} is no job", ", ".join((*JOBS, "run")))
+        raise wrong("--job", f"{command.job!r} is no job", ", ".join((*JOBS, "run")))
     if command.retry_failed and command.job not in ("embed", "run"):
         problem = f"does not go with --job {command.job}"
-        raise _wrong("--retry-failed", problem, "--job embed, --job run")
+        raise wrong("--retry-failed", problem, "--job embed, --job run")
+    if command.name is not None and not _ID.fullmatch(command.name):
+        raise wrong(
+            "--id",
+            f"{command.name!r} is no name of a job",
+            "128 letters, digits, and . _ - at most, the first a letter or digit",
+        )
     if not folder.is_dir():
-        raise _wrong("--folder", f"{folder} is no folder")
+        raise wrong("--folder", f"{folder} is no folder")
     recipe = command.recipe
     if is_local(recipe):
         path = Path(recipe).expanduser().resolve()
@@ -202,48 +220,9 @@ def entrypoint_of(command: SubmitCommand, folder: Path) -> list[str]:
             raise RecipeError(recipe, [Fault("(file)", "does not exist")])
         if not path.is_relative_to(folder):
             problem = f"{recipe} lies outside of {folder}, which is what is sent"
-            raise _wrong("RECIPE", problem, "a file below --folder, or a url")
+            raise wrong("RECIPE", problem, "a file below --folder, or a url")
         recipe = str(path.relative_to(folder))
     script = f"jobs/{command.job}.py"
     program = ["python", script] if (folder / script).is_file() else ["audioflow", command.job]
     retry = ["--retry-failed"] if command.retry_failed else []
     return [*program, recipe, *command.overrides, *retry]
-
-
-def read_runtime_env(path: str | None) -> dict[str, Any]:
-    """The file of `--runtime-env`; raises `RecipeError` where it is none."""
-    if path is None:
-        return {}
-    try:
-        found = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _wrong("--runtime-env", f"{path} cannot be read: {error.strerror}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        told = str(error).splitlines()[0]
-        raise _wrong("--runtime-env", f"{path} is not YAML: {told}") from None
-    if not isinstance(found, dict):
-        raise _wrong("--runtime-env", f"{path} is not a mapping", "keys of a runtime_env of Ray")
-    if "working_dir" in found:
-        raise _wrong("--runtime-env", f"{path} has working_dir", "--folder says what is packed")
-    return dict(found)
-
-
-def handed_on(names: Sequence[str]) -> dict[str, str]:
-    """The values of environment variables: those that say where buckets are, and `names`."""
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise _wrong("--env", f"{name!r} is no name", "a name; its value is taken from here")
-        if name not in os.environ:
-            raise _wrong("--env", f"{name} is not set here")
-        if _SECRET.search(name):
-            typer.echo(
-                f"warning: the value of {name} can be read by all who may list the cluster's jobs; "
-                "a role of the nodes, or the environment that Ray was started in, keeps it secret",
-                err=True,
-            )
-    return {name: os.environ[name] for name in (*STORES, *names) if name in os.environ}
-
-
-def _wrong(option: str, problem: str, allowed: str = "") -> RecipeError:
-    fault = Fault(option, problem, allowed=allowed, place=COMMAND_LINE)
-    return RecipeError("audioflow submit", [fault])

@@ -7,12 +7,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from audioflow.engine.joining import NoRayError, joined, set_auth_mode
+import ray
+
+from audioflow.engine.joining import NoRayError, joined
 from audioflow.engine.session import quiet
-
-set_auth_mode()  # read by `import ray`
-
-import ray  # noqa: E402
 
 _NODE = "node:"
 

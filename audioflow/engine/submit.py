@@ -6,15 +6,17 @@ import os
 import re
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from audioflow.engine.joining import set_auth_mode, silence
-from audioflow.errors import AudioflowError, InputError, StoppedError
+from audioflow.engine.dashboard import connected, dashboard_url, not_let_in, said
+from audioflow.engine.joining import set_auth_mode
+from audioflow.errors import AudioflowError, Fault, InputError, RecipeError, StoppedError
+from audioflow.recipe_yaml import COMMAND_LINE
 
 Say = Callable[[str], None]
 """Takes a piece of the driver's output, line ends included."""
@@ -30,9 +32,7 @@ EXCLUDES = (
 
 _POLL_S = 0.5
 _SILENT_S = 60
-_DASHBOARD_PORT = 8265
-_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-"""Where Ray looks for an address, in this order, before it takes the one that it is given."""
+_MOST_TOLD = 300
 _AUTH_MODE = "RAY_AUTH_MODE"
 
 
@@ -113,9 +113,6 @@ class Jobs:
     def __init__(self, address: str | None) -> None:
         """address: `http://host:8265`, `host:8265` or `host`; else `$RAY_API_SERVER_ADDRESS`, else
         `$RAY_ADDRESS`, else this machine. Raises `InputError` where no jobs are taken."""
-        from ray.exceptions import AuthenticationError
-        from ray.job_submission import JobSubmissionClient
-
         self.address = dashboard_url(address)
         self._env = {"RAY_API_SERVER_ADDRESS": self.address}
         told = _AUTH_MODE in os.environ
@@ -124,13 +121,7 @@ class Jobs:
             self._env[_AUTH_MODE] = "token"
         # Ray warns of half of a limit that is not the one which a job's folder meets.
         os.environ.setdefault("RAY_PACKAGE_SIZE_WARNING_MIB", "-1")
-        if why := silence(self.address):
-            raise InputError(f"no Ray answers at {self.address}: {why}; {_ADDRESS_HELP}")
-        try:
-            with without(_ADDRESSES):
-                self._client = JobSubmissionClient(self.address)
-        except (RuntimeError, OSError, ValueError, AuthenticationError) as error:
-            raise refused(self.address, error) from error
+        self._client = connected(self.address)
 
     def command(self, words: str, name: str) -> str:
         """A command of `ray job`, as it can be typed in any shell: with `--address` alone the job
@@ -141,17 +132,19 @@ class Jobs:
     def submit(self, parcel: Parcel, name: str | None = None) -> str:
         """Send a job; returns the name it has there.
 
-        Raises `NameTakenError` where another job has it, `InputError` where it is refused.
+        Raises `NameTakenError` where another job has it, `RecipeError` where Ray does not take the
+        file of the environment, `InputError` where the cluster refuses it.
         """
+        env = parcel.runtime_env()
+        if parcel.extra:
+            _taken_by_ray(env)
         try:
             return str(
                 self._client.submit_job(
-                    entrypoint=shlex.join(parcel.entrypoint),
-                    runtime_env=parcel.runtime_env(),
-                    submission_id=name,
+                    entrypoint=shlex.join(parcel.entrypoint), runtime_env=env, submission_id=name
                 )
             )
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError, TypeError) as error:
             if name is not None and f"submission_id {name} already exists" in str(error):
                 raise NameTakenError(
                     f"--id {name}: {self.address} has had a job of this name already; give "
@@ -188,75 +181,54 @@ class Jobs:
         return Outcome(str(info.status.value), info.driver_exit_code, info.message or "")
 
     def stop(self, name: str) -> Outcome:
-        """End a job and wait until it has ended: what it committed stays."""
-        self._client.stop_job(name)
+        """End a job and wait until it has ended: what it committed stays.
+
+        Raises `StoppedError` where that is not to be had.
+        """
+        try:
+            self._client.stop_job(name)
+        except (RuntimeError, OSError) as error:
+            raise StoppedError(
+                f"the job {name} could not be told to stop, and may go on: {said(error)}; "
+                f"try again: {self.command('stop', name)}"
+            ) from error
         deadline = time.monotonic() + STOP_WAIT_S + 15
-        while not (outcome := self.outcome(name)).ended:
-            if time.monotonic() > deadline:
-                raise StoppedError(f"the job {name} was told to stop, and still runs")
+        while time.monotonic() < deadline:
+            with contextlib.suppress(RuntimeError, OSError):
+                if (outcome := self.outcome(name)).ended:
+                    return outcome
             time.sleep(_POLL_S)
-        return outcome
+        raise StoppedError(
+            f"the job {name} was told to stop, and still runs; how it is: "
+            f"{self.command('status', name)}"
+        )
 
 
-_ADDRESS_HELP = (
-    "give the address of the dashboard with --address or RAY_API_SERVER_ADDRESS, "
-    "as http://HEAD:8265"
-)
+def _taken_by_ray(env: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for what Ray itself would refuse, before anything is sent."""
+    from ray.runtime_env import RuntimeEnv
 
-
-def dashboard_url(address: str | None) -> str:
-    """The url of a dashboard, from the forms in which people have it."""
-    found = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
-    if not found or found == "auto":
-        return f"http://127.0.0.1:{_DASHBOARD_PORT}"
-    if "://" not in found:
-        found = f"http://{found}"
-    scheme, _, rest = found.partition("://")
-    if scheme not in ("http", "https"):
-        raise InputError(f"{found!r} is no address of a dashboard; {_ADDRESS_HELP}")
-    host, slash, path = rest.partition("/")
-    if scheme == "http" and ":" not in host.rpartition("]")[2]:
-        host = f"{host}:{_DASHBOARD_PORT}"
-    return f"{scheme}://{host}{slash}{path}".rstrip("/")
-
-
-@contextlib.contextmanager
-def without(names: Sequence[str]) -> Iterator[None]:
-    """While it lasts, the environment has none of these variables."""
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
-        yield
-    finally:
-        os.environ.update(kept)
+        RuntimeEnv(**env)
+    except (TypeError, ValueError) as error:
+        told = " ".join(str(error).split())[:_MOST_TOLD].rstrip(" .")
+        problem = f"Ray does not take it: {told}"
+        fault = Fault("--runtime-env", problem, place=COMMAND_LINE)
+        raise RecipeError("audioflow submit", [fault]) from error
 
 
 def refused(address: str, error: Exception, folder: Path | None = None) -> InputError:
     """What Ray said, in words that lead on."""
     text = str(error)
-    why = said(error)
-    mode = os.environ.get(_AUTH_MODE)
     if "uthenticat" in text or "nauthorized" in text or "orbidden" in text:
-        return InputError(
-            f"{address} does not let this client in (RAY_AUTH_MODE is {mode}): {why}. "
-            "Set RAY_AUTH_MODE=token, and the token of the cluster in ~/.ray/auth_token, in the "
-            "file at RAY_AUTH_TOKEN_PATH, or in RAY_AUTH_TOKEN"
-        )
+        return not_let_in(address, error)
     if folder is not None and ("exceeds the maximum size" in text or "status code 413" in text):
         return InputError(
             f"{folder} is too large to be sent: packed it is more than {_limit(text)}; the largest "
             f"in it: {largest(folder)}. "
             "Name what the job does not need in .rayignore, or under `excludes` of --runtime-env"
         )
-    return InputError(f"{address} refused the job: {why}")
-
-
-def said(error: Exception) -> str:
-    """The first line that says something, or of a traceback the last; without a full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
-    if not lines:
-        return type(error).__name__
-    traced = any("Traceback (most recent call last)" in line for line in lines)
-    return lines[-1 if traced else 0].rstrip(" .")
+    return InputError(f"{address} refused the job: {said(error)}")
 
 
 def _limit(text: str) -> str:

@@ -6,6 +6,7 @@ A table is named by its path in the run folder: `manifest`, `embeddings/acoustic
 
 from audioflow.errors import InputError
 from audioflow.redaction import masked
+from audioflow.s3_pages import in_pages, page
 from audioflow.storage import AccessFailed, Folder, cause, filesystem, retried
 from audioflow.tables import FAILURES, HEADER, PARTS, RECEIPTS
 
@@ -52,7 +53,8 @@ def command_for(table: str, job: str | None = None) -> str:
 def tables_in(folder: Folder) -> list[str]:
     """Every table of a run that is there or was begun, in the order of the flow.
 
-    Raises `InputError` where there is none, or where the folder cannot be read.
+    Raises `InputError` where there is none, or where the folder cannot be read, or its bucket does
+    not exist.
     """
     found: list[str] = []
     for root in KINDS:
@@ -60,6 +62,7 @@ def tables_in(folder: Folder) -> list[str]:
         names = [root] if single else [f"{root}/{name}" for name in subfolders(folder / root)]
         found += [name for name in names if is_begun(folder / name)]
     if not found:
+        _see_bucket(folder)
         inside = ""
         if folder.exists(HEADER):
             inside = f"; {folder.url} is a table itself: give the folder of its run"
@@ -68,6 +71,23 @@ def tables_in(folder: Folder) -> list[str]:
             f"{', '.join(f'{root}/' for root in KINDS)}{inside}"
         )
     return found
+
+
+def _see_bucket(folder: Folder) -> None:
+    """Raise `InputError` where a url of S3 names a bucket that does not exist: a folder that is not
+    there looks like one that is empty, also to s3fs."""
+    if not in_pages(folder.url, folder.options.for_url(folder.url)):
+        return
+
+    def look() -> None:
+        fs, path = filesystem(folder.url, folder.options)
+        page(fs, path)
+
+    try:
+        retried(look, folder.retrying, folder.url)
+    except AccessFailed as failed:
+        told = f"{folder.url} cannot be read{failed.after}: {cause(failed.error)}"
+        raise InputError(masked(told, folder.options.secrets)) from failed.error
 
 
 def is_begun(folder: Folder) -> bool:

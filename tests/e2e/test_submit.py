@@ -50,7 +50,8 @@ class Checkout:
         stores = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         own = {"HOME": str(self.home), "RAY_AUTH_MODE": "token"}
         address = {"RAY_API_SERVER_ADDRESS": self.cluster.dashboard}
-        return self.cluster.place.environment(**stores, **own, **address) | more
+        env = self.cluster.place.environment(**stores, **own, **address) | more
+        return {name: text for name, text in env.items() if text}
 
     def start(self, *command: str, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -181,7 +182,7 @@ def test_the_exit_code_is_that_of_the_job_also_with_a_recipe_in_a_bucket(
     url = "s3://submitted/recipes/birds.yaml"
     s3fs.S3FileSystem().pipe_file(url, (checkout.folder / "recipe.yaml").read_bytes())
     strict = ("run_dir=s3://submitted/runs/strict", ACOUSTIC, "embed.max_failed_share=0.001")
-    done = checkout.run("audioflow", "submit", url, *strict)
+    done = checkout.run("audioflow", "submit", url, *strict, RAY_AUTH_MODE="")
     assert done.returncode == 3, done.stdout[-3000:] + done.stderr[-3000:]
     assert "embed.max_failed_share allows" in done.stdout
     (name,) = re.findall(r"^job (\S+) ended with exit code 3$", done.stdout, flags=re.MULTILINE)
@@ -223,6 +224,14 @@ def test_who_is_not_let_in_is_told_what_to_do(
     assert "Traceback" not in done.stderr
     assert "token Set" not in done.stderr
     assert TOKEN not in done.stderr + done.stdout
+
+
+def test_a_token_in_the_home_is_used_without_a_mode_being_named(checkout: Checkout) -> None:
+    """Which jobs are sent with, too: the test of exit codes does so."""
+    more = {"RAY_AUTH_MODE": "", "RAY_ADDRESS": checkout.cluster.address}
+    done = checkout.run("audioflow", "doctor", "--url", "s3://submitted", "--json", **more)
+    told = json.loads(done.stdout)["ray"]
+    assert (told["running"], told["problem"]) == (True, "")
 
 
 def test_too_large_a_folder_is_refused_and_what_is_large_in_it_named(checkout: Checkout) -> None:

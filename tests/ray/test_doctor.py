@@ -15,6 +15,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from audioflow import goldens
+from audioflow.doctor import vectors
+from audioflow.doctor.vectors import Check, Measured
 from audioflow.doctor_cli import doctor
 from audioflow.storage import Folder
 from tests.conftest import ROOT, free_port
@@ -134,6 +136,29 @@ def test_the_stores_of_a_recipe_are_tried(
     assert steps == {"run_dir": ["list", "write", "read", "delete"], "manifest.root": ["list"]}
     assert Folder(f"s3://{bucket}/run").names() == []
     assert SECRET not in result.stdout
+
+
+def test_who_asks_about_stores_does_not_wait_for_golden_vectors(
+    ray_session: None, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[str] = []
+
+    def measure(check: Check) -> Measured:
+        run.append(check.backbone)
+        return Measured(check.backbone, "-", check.device, check.precision, "ok")
+
+    monkeypatch.setattr(vectors, "measure", measure)
+    stores = ("--storage", recipe(tmp_path, f"s3://{bucket}/run"))
+    for asked in (stores, ("--url", f"s3://{bucket}/a", "--write")):
+        result = command(*asked)
+        assert (result.exit_code, run) == (0, [])
+        assert "\n  not run  --device all runs them, too, or --backbone NAME" in result.stdout
+    assert json.loads(command(*stores, "--json").stdout)["golden_vectors"] is None
+    for more in (("--backbone", "resnet18"), ("--device", "cpu")):
+        assert command(*stores, *more).exit_code == 0
+        assert "resnet18" in run
+        assert ("vggish" in run) == (more[0] == "--device")
+        run.clear()
 
 
 def test_a_store_that_does_not_answer_is_a_problem_and_no_secret_is_told(

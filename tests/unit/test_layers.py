@@ -44,7 +44,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "cli cli_tools codebook_cli console console_results console_status console_tables"
         " console_trials console_turns doctor_cli planning_cli"
         " compare_cli datasets_cli explain_cli export_cli run_argument search_cli serve_cli"
-        " status_cli submit_cli weights_cli",
+        " status_cli submit_cli submit_env weights_cli",
         "__main__ jobs",
     )
 )
@@ -197,6 +197,7 @@ BESIDE: dict[tuple[str, str], str] = {
     ("cli_tools", "search_cli"): "what one of its tools does",
     ("cli_tools", "submit_cli"): "what one of its tools does",
     ("submit_cli", "console"): "errors look the same",
+    ("submit_cli", "submit_env"): "what is sent beside the folder",
     ("search_cli", "console"): "errors look the same",
     ("cli_tools", "explain_cli"): "what one of its tools does",
     ("cli_tools", "serve_cli"): "what one of its tools does",

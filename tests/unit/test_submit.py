@@ -10,9 +10,10 @@ import pytest
 import s3fs
 
 from audioflow.cli import main
-from audioflow.engine.submit import Outcome, Parcel, _Stream, dashboard_url, largest, refused, said
+from audioflow.engine.dashboard import dashboard_url, said
+from audioflow.engine.submit import Outcome, Parcel, _Stream, largest, refused
 from audioflow.errors import InputError, RecipeError
-from audioflow.submit_cli import SubmitCommand, entrypoint_of, handed_on, read_runtime_env, submit
+from audioflow.submit_cli import SubmitCommand, entrypoint_of, submit
 from tests.conftest import free_port
 
 
@@ -58,55 +59,47 @@ def test_what_cannot_be_sent_is_refused(folder: Path, command: SubmitCommand, to
         entrypoint_of(SubmitCommand("s3://b/a.yaml"), folder / "none")
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("working_dir: .", "has working_dir; allowed: --folder says"),
-        ("- a", "is not a mapping; allowed: keys of"),
-        ("a: [", "is not YAML"),
-        (None, "cannot be read: No such file"),
-    ],
-)
-def test_a_wrong_file_of_the_environment_is_refused(
-    tmp_path: Path, text: str | None, told: str
+@pytest.mark.parametrize("name", ["a b/x", "../x", "a b", "-x", "", ".", "x" * 129, "vögel"])
+def test_a_name_that_a_cluster_cannot_have_is_refused_before_anything(
+    name: str, folder: Path
 ) -> None:
-    path = tmp_path / "env.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(RecipeError, match=f"--runtime-env: {path} {told}"):
-        read_runtime_env(str(path))
+    command = SubmitCommand("s3://b/a.yaml", folder=str(folder), name=name)
+    with pytest.raises(RecipeError, match=f"--id: {name!r} is no name of a job; allowed: 128 let"):
+        submit(command)
+    entrypoint_of(replace(command, name="Birds_2024.06-30"), folder)
 
 
-def test_excludes_and_variables_are_added_to_ours(tmp_path: Path) -> None:
-    path = tmp_path / "env.yaml"
-    path.write_text("excludes: [/clips]\nenv_vars: {A: '1', B: '1'}\npip: [soundfile==0.13.1]\n")
-    made = Parcel(["a"], tmp_path, {"B": "2"}, read_runtime_env(str(path))).runtime_env()
-    assert made["excludes"][0] == "/.git"
-    assert made["excludes"][-1] == "/clips"
-    assert made["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "60", "A": "1", "B": "2"}
-    assert made["pip"] == ["soundfile==0.13.1"]
-    assert made["working_dir"] == str(tmp_path)
+class Interrupted:
+    """The jobs of a cluster, for somebody who presses Ctrl-C twice."""
+
+    address = "http://head:8265"
+
+    def __init__(self, address: str | None) -> None:
+        pass
+
+    def submit(self, parcel: Parcel, name: str | None) -> str:
+        return str(name)
+
+    def command(self, words: str, name: str) -> str:
+        return f"ray job {words} {name}"
+
+    def follow(self, name: str, say: object) -> Outcome:
+        raise KeyboardInterrupt
+
+    def stop(self, name: str) -> Outcome:
+        raise KeyboardInterrupt
 
 
-def test_variables_are_handed_on_by_name_and_secrets_with_a_warning(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_who_does_not_wait_until_the_job_has_ended_is_told_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    monkeypatch.setenv("HF_HOME", "/models")
-    assert handed_on([]) == {"AWS_ENDPOINT_URL": "http://minio:9000"}
-    assert handed_on(["HF_HOME"])["HF_HOME"] == "/models"
-    assert capsys.readouterr().err == ""
-    assert handed_on(["AWS_SECRET_ACCESS_KEY"])["AWS_SECRET_ACCESS_KEY"] == "hush"
+    monkeypatch.setattr("audioflow.engine.submit.Jobs", Interrupted)
+    asked = ["submit", "s3://b/a.yaml", "--no-check", "--id", "birds", "--folder", str(folder)]
+    with pytest.raises(SystemExit, match="1"):
+        main([*asked, "--stop-on-interrupt"])
     told = capsys.readouterr().err
-    assert "the value of AWS_SECRET_ACCESS_KEY can be read by all" in told
-    assert "hush" not in told
-    with pytest.raises(RecipeError, match="--env: AUDIOFLOW_NOT_SET is not set here"):
-        handed_on(["AUDIOFLOW_NOT_SET"])
-    with pytest.raises(RecipeError, match="--env: 'A=1' is no name"):
-        handed_on(["A=1"])
+    assert "stopped while the job birds was being ended; how it is: ray job status birds" in told
+    assert "what ends it: ray job stop birds; what is committed stays, run the same com" in told
 
 
 @pytest.mark.parametrize(
@@ -119,6 +112,12 @@ def test_variables_are_handed_on_by_name_and_secrets_with_a_warning(
         ("http://head/", "http://head:8265"),
         ("https://ray.example.org/birds/", "https://ray.example.org/birds"),
         ("[::1]", "http://[::1]:8265"),
+        ("head:8265/", "http://head:8265"),
+        ("head/birds/", "http://head:8265/birds"),
+        ("HTTP://head:8265/#/jobs", "http://head:8265"),
+        ("http://head:8265/?a=1", "http://head:8265"),
+        ("https://head:8443/", "https://head:8443"),
+        (" head ", "http://head:8265"),
     ],
 )
 def test_an_address_is_taken_in_every_usual_form(
@@ -130,8 +129,10 @@ def test_an_address_is_taken_in_every_usual_form(
 
 
 def test_an_address_of_something_else_is_refused() -> None:
-    with pytest.raises(InputError, match="'ray://head:10001' is no address of a dashboard"):
-        dashboard_url("ray://head:10001")
+    wrong = ("http://", "http://head:82a", "::1", "http://:8265", "http://a..b")
+    for given in ("ray://head:10001", *wrong):
+        with pytest.raises(InputError, match=f"{given}' is no address of a dashboard; give the"):
+            dashboard_url(given)
 
 
 @pytest.mark.parametrize(

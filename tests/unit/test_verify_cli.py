@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import s3fs
 import typer
 from click.testing import Result
 from typer.testing import CliRunner
@@ -119,6 +120,26 @@ def test_a_folder_without_tables_ends_with_exit_code_4(tmp_path: Path) -> None:
         assert result.exit_code == 4
         assert f"error: {tmp_path} holds no table of a run" in result.stderr
         assert result.stdout == ""
+
+
+@pytest.mark.usefixtures("s3_server")
+@pytest.mark.parametrize(
+    "url", ["s3://no-such-bucket-anywhere/run", "s3://no-such-bucket-anywhere"]
+)
+def test_a_bucket_that_does_not_exist_is_told_as_such(url: str) -> None:
+    for tool in ("status", "verify", "failures"):
+        result = command(tool, url)
+        assert result.exit_code == 4
+        assert f"error: {url} cannot be read: The specified bucket does not exist" in result.stderr
+
+
+@pytest.mark.usefixtures("s3_server")
+def test_a_folder_of_a_bucket_without_tables_is_told_as_one_on_a_disk() -> None:
+    s3fs.S3FileSystem().mkdir("without-tables")
+    for url in ("s3://without-tables/run", "s3://without-tables"):
+        result = command("status", url)
+        assert result.exit_code == 4
+        assert f"error: {url} holds no table of a run" in result.stderr
 
 
 def test_a_relative_folder_is_found_where_the_jobs_write_it(
