@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from audioflow.engine.embed_decode import DecodeTask, decode_shard
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.embed_work import Work
+from audioflow.engine.node_names import on_this_node
 
 _WAIT_S = 1.0
 _ASK_AGAIN_S = 0.5
@@ -101,7 +102,8 @@ def decode_asked(
     """`decode_shard` as a task of its own, for the number of an item; it tells a board what takes
     it long."""
     whole = rows.row(row["item"][0].as_py())
-    yield from decode_shard(whole, task, TellingPulse.of(board))
+    with on_this_node():
+        yield from decode_shard(whole, task, TellingPulse.of(board))
 
 
 @contextmanager
