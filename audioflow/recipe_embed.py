@@ -60,10 +60,10 @@ class EmbedSection(Settings):
     video_track: which of the recording's, from 0 on; the one that FFmpeg prefers where it is not
     given. max_duration_s: a longer clip is a failure (`too_long`). min_coverage: a clip of which a
     smaller share can be read is a failure (`truncated`). max_failed_share: more failures than this,
-    and the job ends with exit code 3, its tables complete. give_up_after: where so many first clips
-    all fail for credentials or the network, the job ends. stall_timeout_s: no clip finished for so
-    long, and the job ends; the first workers have two minutes at least to begin. augment: altered
-    copies of clips.
+    and the job ends with exit code 3, its tables complete. give_up_after: where so many
+    first clips, or later recordings in a row, all fail for credentials or the network, the job
+    ends. stall_timeout_s: no clip finished for so long, and the job ends; the first workers have
+    two minutes at least to begin. augment: altered copies of clips.
     """
 
     backbones: dict[str, BackboneChoice] = Field(default_factory=dict)

@@ -225,6 +225,10 @@ class Table:
         for number in range(count):
             (self.folder / PARTS).remove(_part_file(name, number))
 
+    def take_back(self, names: Iterable[str]) -> None:
+        """Make these shards uncommitted."""
+        self._receipts.remove_many(f"{name}.json" for name in names)
+
     def reopen(self) -> None:
         """Make the table incomplete; its shards stay."""
         self.folder.remove(HEADER)

@@ -17,6 +17,7 @@ from audioflow.backbones.tuning import limits_for
 from audioflow.engine.embed_commit import Committer
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.embed_work import Embedded, ShardClips, Work, clips_in, times_of, works_of
+from audioflow.engine.node_names import on_this_node
 from audioflow.engine.pulse import Pulse
 from audioflow.engine.score_target import Target
 from audioflow.errors import AudioflowError, InputError
@@ -159,6 +160,18 @@ class Embedder:
             table, name = self._committer.keeper(self.works(works))
             table.write_part(name, number, found.to_rows(clips, self.spec.layers))
 
+    def read_part(self, works: Mapping[str, Work], clips: ShardClips) -> Embedded:
+        """The first part of a shard, as it was kept."""
+        with self._pulse.at("read", clips.ids[0]):
+            table, name = self._committer.keeper(self.works(works))
+            (rows,) = table.read_parts(name, 1)
+            return Embedded.from_rows(rows, clips, self.spec.layers)
+
+    def drop_part(self, works: Mapping[str, Work]) -> None:
+        """Remove the first part of a shard."""
+        table, name = self._committer.keeper(self.works(works))
+        table.remove_parts(name, 1)
+
     def commit(
         self, works: Mapping[str, Work], clips: ShardClips, found: Sequence[Embedded]
     ) -> dict[str, Receipt]:
@@ -228,7 +241,8 @@ class EmbedShard:
         works = self._embedder.works(works_of(row))
         receipts = json.loads(row["receipts"][0].as_py())
         if works:
-            receipts |= self._do(row, works)
+            with on_this_node():
+                receipts |= self._do(row, works)
         row = _with(row, "receipts", json.dumps(receipts))
         row = _with(row, "times", (times_of(row) + self._pulse.take_times()).to_text())
         return row.select([column for column in row.column_names if column not in self._spent])

@@ -6,30 +6,23 @@ starting (2.8 s on two cores).
 """
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
+from audioflow.engine.embed_deal import Deal, Lost
 from audioflow.engine.embed_pulse import BoardRef
 from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Done
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.engine.resources import look, nodes_within_s, ready_for
 from audioflow.engine.run import Run
-from audioflow.errors import LostWorkersError, cause_of
 from audioflow.planning.machines import Machines, Need
 
-Lost = Callable[[int, int, str], None]
-"""Told of an item whose worker was lost: its number, how often that was so, and why."""
-
-_LOOK_EVERY_S = 1.0
 _GROW_EVERY_S = 5.0
-_AHEAD = 2
-"""Items given to a worker: one that it is at, and one so that it need not wait for the driver."""
 
 
 def _silent(text: str) -> None:
@@ -92,9 +85,9 @@ def room_for(run: Run, job: str, name: str, takes: int) -> Room:
 class Pool:
     """How many workers there are, and what each takes of the cluster.
 
-    worker: the class of the actors, with the methods `ready` and `do`. arguments: of its
-    constructor, which gets the board of the run, too. lost: is told of items that are given to
-    others because their worker was lost.
+    worker: the class of the actors, with the methods `ready` and `do`; where `ready` gives its
+    node, `do` takes a `Trial`, too. arguments: of its constructor, which gets the board of the run,
+    too. lost: is told of items that are given to others because their worker was lost.
     """
 
     worker: type[Any]
@@ -126,15 +119,15 @@ class Pool:
         actors = [more() for _ in range(min(self.workers, count))]
         needs = f"each of {len(actors)} workers needs {self.room.worker}"
         watch = StallWatch(self.stall_timeout_s, board, needs)
-        deal = _Deal(actors, count, row, self.lost, watch.moved)
+        deal = Deal(actors, count, row, self.lost, watch.moved, self.room.tell)
         growth = _Growth(self.room, deal, more)
         try:
             with in_our_words():
                 while deal.left:
+                    growth.look()
                     for number, done in deal.finished():
                         watch.moved()
                         yield number, done
-                    growth.look()
                     if growth.waits:
                         watch.held()
                     watch.check()
@@ -146,7 +139,7 @@ class _Growth:
     """Starts more workers when there is room for more. waits: whether there is none for any, and an
     autoscaler is starting a node."""
 
-    def __init__(self, room: Room, deal: "_Deal", more: Callable[[], Any]) -> None:
+    def __init__(self, room: Room, deal: Deal, more: Callable[[], Any]) -> None:
         self._room, self._deal, self._more = room, deal, more
         self._looked = self._had = time.monotonic() - _GROW_EVERY_S
         self.waits = False
@@ -161,6 +154,7 @@ class _Growth:
             machines = look()
         except RayError:  # the head is in trouble; what is awaited will tell
             return
+        self._deal.alone = len(machines.nodes) < 2
         self._wait(machines, now)
         if self._deal.waiting and not self._room.fixed:
             self._grow(machines)
@@ -189,118 +183,3 @@ class _Growth:
                 "nodes are started as they are asked for" if machines.grows else "nodes have joined"
             )
             self._room.tell(f"{wanted} workers instead of {before}: {why}")
-
-
-class _Deal:
-    """Deals items out to actors as they become ready, and as they finish.
-
-    What a lost actor was at is given to others: one whose node is gone may never find another.
-    """
-
-    def __init__(
-        self,
-        actors: Sequence[Any],
-        count: int,
-        row: Callable[[int], Any],
-        lost: Lost,
-        began: Callable[[], None],
-    ) -> None:
-        """began: is called whenever an actor is ready for work."""
-        self.left = count
-        self._lost = lost
-        self._began = began
-        self._actors: list[Any] = []
-        self._row = row
-        self._todo = deque(range(count))
-        self._tries: Counter[int] = Counter()
-        self._given: list[int] = []
-        self._idle: set[int] = set()
-        self._gone: set[int] = set()
-        self._at: dict[Any, tuple[int, int | None]] = {}
-        for actor in actors:
-            self.add(actor)
-
-    @property
-    def waiting(self) -> int:
-        """Items that nobody is given yet."""
-        return len(self._todo)
-
-    @property
-    def loading(self) -> int:
-        """Actors that are not ready yet."""
-        return sum(number is None for _, number in self._at.values())
-
-    @property
-    def workers(self) -> int:
-        """Actors that are there, or may come back."""
-        return len(self._actors) - len(self._gone)
-
-    def add(self, actor: Any) -> None:
-        """One more, which gets work as soon as it is ready."""
-        self._actors.append(actor)
-        self._given.append(0)
-        self._await(len(self._actors) - 1)
-
-    def _await(self, place: int) -> None:
-        """Be told when this actor can be given work."""
-        self._at[self._actors[place].ready.remote()] = (place, None)
-
-    def finished(self) -> Iterator[tuple[int, Done]]:
-        """What has finished, waited for some time, and new work for who finished it."""
-        refs, _ = ray.wait(list(self._at), timeout=_LOOK_EVERY_S)
-        for ref in refs:
-            place, number = self._at.pop(ref)
-            if number is None:
-                self._begin(ref, place)
-                continue
-            self._given[place] -= 1
-            try:
-                done = ray.get(ref)
-            except (RayActorError, LostWorkersError) as error:  # the latter of its decoder child
-                self._take_back(place, number, error)
-                continue
-            self.left -= 1
-            self._give(place)
-            yield number, done
-
-    def _begin(self, ref: Any, place: int) -> None:
-        """Work for an actor that is ready; one that will not come back is done without."""
-        try:
-            ray.get(ref)
-        except RayActorError:
-            if not self._at:
-                raise
-            self._gone.add(place)
-            return
-        self._began()
-        self._give(place)
-
-    def _take_back(self, place: int, number: int, error: Exception) -> None:
-        self._tries[number] += 1
-        if self._tries[number] > RETRIES:
-            raise error
-        self._lost(number, self._tries[number], str(cause_of(error)).strip().splitlines()[0])
-        self._todo.appendleft(number)
-        if not self._given[place]:
-            self._await(place)
-        for other in sorted(self._idle):
-            self._give(other)
-
-    def _give(self, place: int) -> None:
-        # Near the end nobody is given what another could begin with at once.
-        most = _AHEAD if len(self._todo) > len(self._actors) else 1
-        while self._todo and self._given[place] < most:
-            number = self._todo.popleft()
-            self._at[self._actors[place].do.remote(self._row(number))] = (place, number)
-            self._given[place] += 1
-        if self._given[place]:
-            self._idle.discard(place)
-        else:
-            self._idle.add(place)
-
-    def end(self) -> None:
-        """End the actors, whatever they are at."""
-        for ref in self._at:
-            ray.cancel(ref)  # else Ray tells the user that what is killed here will be tried again
-        for actor in self._actors:
-            ray.kill(actor)

@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from audioflow.engine.embed_decode import DecodeTask, decode_shard
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.embed_work import Work
+from audioflow.engine.node_names import on_this_node
 from audioflow.errors import LostWorkersError
 
 _WAIT_S = 1.0
@@ -109,7 +110,8 @@ def decode_asked(
     """
     whole = rows.row(row["item"][0].as_py())
     try:
-        yield from decode_shard(whole, task, TellingPulse.of(board))
+        with on_this_node():
+            yield from decode_shard(whole, task, TellingPulse.of(board))
     except LostWorkersError as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()

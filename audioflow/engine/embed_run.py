@@ -9,9 +9,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from audioflow.engine.embed_give_up import GiveUp
 from audioflow.engine.embed_pipeline import Item, Pipeline
 from audioflow.engine.embed_tally import Tally
-from audioflow.engine.embed_todo import Planned, Works, counts, is_systemic
+from audioflow.engine.embed_todo import Planned, Works, counts
 from audioflow.engine.embed_work import Work
 from audioflow.engine.nodes import watched_nodes
 from audioflow.engine.run import Run, Watch
@@ -97,8 +98,8 @@ def stream(
 ) -> Made:
     """Run the pipeline over the items, telling of each that comes out.
 
-    Raises `TooManyFailures` where the first clips of a table all fail for a reason that is not
-    theirs.
+    Raises `TooManyFailures` where the first clips of a table, or later ones in a row, all fail for
+    a reason that is not theirs.
     """
     fresh: dict[str, dict[str, Receipt]] = {name: {} for name in tables}
     if not items:
@@ -107,7 +108,12 @@ def stream(
     clips = total - items.clips
     name, failures, media_s, left = ", ".join(tables), 0, 0.0, len(items)
     run.tell(job, "start", name, total=total, done=clips, shards=left)
-    first = _FirstClips(tables, pipeline.section.give_up_after)
+    limit = GiveUp(
+        tables,
+        {table: works.plan.committed for table, works in items.works.items()},
+        pipeline.section.give_up_after,
+        pipeline.workers(len(items)),
+    )
     tally = Tally(pipeline, len(items))
 
     def lost(item: Item, tries: int, why: str) -> None:
@@ -121,7 +127,7 @@ def stream(
             for table, receipt in receipts.items():
                 fresh[table][base_name(receipt.name)] = receipt
                 failures += receipt.failures
-            first.look(receipts)
+            limit.look(item.shard, receipts)
             media_s += max((receipt.media_s for receipt in receipts.values()), default=0.0)
             clips, left = clips + len(item.shard), left - 1
             tell_shard(run, job, name, item.shard.part, receipts, done.times)
@@ -132,43 +138,6 @@ def stream(
             run.tell(job, "progress", name, **progress, busy=tally.busy())
     where = {"start_s": round(tally.start_s, 3)} | tell_verdict(run, job, name, tally.verdict())
     return Made(fresh, where | ({"nodes": nodes.marks} if nodes.marks else {}))
-
-
-class _FirstClips:
-    """Gives up where the first clips of a table all fail for a reason that is not theirs.
-
-    The next run tries such shards again (`embed_plan.is_systemic`).
-    """
-
-    def __init__(self, tables: Mapping[str, Table], least: int) -> None:
-        self._tables = tables
-        self._least = least
-        self._seen: dict[str, list[Receipt]] = {}
-        self._sound: set[str] = set()
-
-    def look(self, receipts: Mapping[str, Receipt]) -> None:
-        """Raises `TooManyFailures` once the first clips of a table have failed."""
-        for table, receipt in receipts.items():
-            if table in self._sound:
-                continue
-            seen = self._seen.setdefault(table, [])
-            seen.append(receipt)
-            _, failures = counts(seen)
-            errors = {error for each in seen for error in each.errors}
-            if not is_systemic(receipt) or len(errors) > 1:
-                self._sound.add(table)
-            elif failures >= self._least:
-                self._give_up(table, errors.pop(), failures)
-
-    def _give_up(self, name: str, error: str, failures: int) -> None:
-        failed = self._tables[name].shard_failures(self._seen[name][0].name)
-        example = failed.to_pylist()[0]
-        raise TooManyFailures(
-            f"gave up: the first {failures} clips all failed as {error!r}, {example['clip_id']!r} "
-            f"for one: {example['reason']}. That is not the clips' fault: see to the credentials, "
-            "the root of the media or the network, and run the same command again; these clips "
-            "are then tried again (embed.give_up_after says after how many clips to give up)"
-        )
 
 
 def receipts_of(plan: Planned, fresh: Mapping[str, Receipt]) -> list[Receipt]:

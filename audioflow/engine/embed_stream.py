@@ -17,6 +17,7 @@ from audioflow.engine.embed_rows import Rowables, RowsRef, decode_asked, handing
 from audioflow.engine.embed_watch import StallWatch
 from audioflow.engine.embed_work import Done, Embedded, Work, clips_in, works_of
 from audioflow.engine.lost import RETRIES, in_our_words
+from audioflow.engine.node_names import on_this_node
 from audioflow.engine.pulse import Pulse
 from audioflow.engine.session import configure_data
 from audioflow.media.packing import input_column
@@ -241,7 +242,7 @@ def merge_shard(row: pa.Table, specs: Sequence[BackboneSpec], made: _Parts) -> d
         committer, works = spec.committer, _own(spec, works_of(row))
         table, name = committer.keeper(works)
         clips = replace(clips_in(row), times=_until_now(made.times, pulse, spec.table))
-        with pulse.at("write", clips.ids[0]):
+        with on_this_node(), pulse.at("write", clips.ids[0]):
             embedded = [
                 Embedded.from_rows(rows, clips, committer.layers)
                 for rows in table.read_parts(name, made.count)

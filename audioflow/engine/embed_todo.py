@@ -20,6 +20,9 @@ from audioflow.tables import Receipt, Table
 SYSTEMIC = frozenset(("permission", "not_found", "network", "out_of_memory", "killed"))
 """Errors that say nothing about a clip when every clip has them."""
 
+ACCESS = frozenset(("permission", "network"))
+"""Those of them that may be a matter of the node, or of the moment, whatever the clip."""
+
 _READERS = 16
 
 

@@ -1,8 +1,8 @@
 """What is to be done for the shards of tables that are made from media, and what came of it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -46,16 +46,51 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """What a worker could not read of a shard for reasons that may be its node's: the clips at
+    these positions, one of them as `error` because of `reason`.
+
+    node: what the node is called. kept: whether what is known of the other clips is kept, as the
+    first part of the shard; else all of it is to be done anew.
+    """
+
+    positions: Sequence[int]
+    error: str
+    reason: str
+    node: str
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a worker is told of a shard beside what is to be done for it.
+
+    pass_on: whether another node is there to try what this one cannot read; nothing is committed
+    then. doubt: what the node before could not read.
+    """
+
+    pass_on: bool = False
+    doubt: Doubt | None = None
+
+
+PLAIN = Trial()
+"""Nothing beside what is to be done."""
+
+
+@dataclass(frozen=True)
 class Done:
     """What became of a shard: its receipt in every table, and who worked on it when.
 
     waiting: how many shards, or parts of one, are decoded and wait for a backbone; None where
-    nothing ever waits so.
+    nothing ever waits so. doubt: why it is not committed, but left to another node. reads: whether
+    the worker could read anything of it; None where that is not known.
     """
 
     receipts: Mapping[str, Receipt]
     times: Times = NO_TIMES
     waiting: int | None = None
+    doubt: Doubt | None = None
+    reads: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +117,12 @@ class Embedded:
     parts: list[ClipPart] = field(default_factory=list)
     ends: dict[int, ClipEnd] = field(default_factory=dict)
 
+    def without(self, positions: Iterable[int]) -> "Embedded":
+        """What it has of the other clips."""
+        dropped = set(positions)
+        parts = [part for part in self.parts if part.clip not in dropped]
+        return Embedded(parts, {at: end for at, end in self.ends.items() if at not in dropped})
+
     def to_rows(self, clips: ShardClips, layers: Mapping[str, int]) -> pa.Table:
         """As rows, to be kept until the other parts are there."""
         ids = [clips.ids[part.clip] for part in self.parts]
@@ -102,6 +143,18 @@ def works_of(row: pa.Table) -> dict[str, Work]:
     """By table, what is to be done for the shard of a work item."""
     todo: dict[str, dict[str, Any]] = json.loads(row["todo"][0].as_py())
     return {table: Work(**values) for table, values in todo.items()}
+
+
+def narrowed(row: pa.Table, positions: Iterable[int]) -> pa.Table:
+    """A work item of which only the clips at these positions are to be embedded."""
+    wanted = sorted(set(positions))
+    works = works_of(row)
+    todo = {
+        table: asdict(replace(work, todo=[at for at in wanted if work.wants(at)]))
+        for table, work in works.items()
+    }
+    column = pa.array([json.dumps(todo)], pa.string())
+    return row.set_column(row.column_names.index("todo"), "todo", column)
 
 
 def times_of(row: pa.Table) -> Times:

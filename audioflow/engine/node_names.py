@@ -3,9 +3,12 @@
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+from audioflow.errors import StorageError
 
 
 def names_of(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -28,6 +31,15 @@ def names_of(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         return addresses[one] if of_address[addresses[one]] == 1 else f"{hosts[one]} ({one[:8]})"
 
     return {one: name(one) for one in hosts}
+
+
+@contextmanager
+def on_this_node() -> Iterator[None]:
+    """What cannot be written, while it lasts, is told with the node on which that was."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"on node {this_node()}: {error}") from error
 
 
 def this_node() -> str:

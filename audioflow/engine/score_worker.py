@@ -11,6 +11,7 @@ import torch
 
 from audioflow.engine.embed_pulse import BoardRef, TellingPulse
 from audioflow.engine.embed_work import Done
+from audioflow.engine.node_names import on_this_node
 from audioflow.engine.score_heads import Clips, Found, Scorer, recorded
 from audioflow.engine.score_target import Target
 from audioflow.storage import Folder
@@ -52,7 +53,8 @@ class ScoreWorker:
         with self._pulse.at("load", item.clips["clip_id"][0].as_py()) as at:
             for name in item.names:
                 self._scorers[name].prepare()
-            receipts = self._do(item, at)
+            with on_this_node():
+                receipts = self._do(item, at)
         self._pulse.finished += item.clips.num_rows
         return Done(receipts, self._pulse.take_times())
 

@@ -165,8 +165,11 @@ class Machines:
     cluster: Cluster
     started: list[Machine] = field(default_factory=list)
 
-    def add(self, *, cpus: float = 1, gpus: int = 0, tier: str | None = None) -> Machine:
-        """Start one, labelled with a tier or not, and wait until it has joined.
+    def add(
+        self, *, cpus: float = 1, gpus: int = 0, tier: str | None = None, **environment: str
+    ) -> Machine:
+        """Start one, labelled with a tier or not, and wait until it has joined. environment: of all
+        that runs there.
 
         Of several that start at once on a machine, as other tests may start some, one may find its
         ports taken, and ends; it is started again.
@@ -174,7 +177,7 @@ class Machines:
         options = [f"--num-cpus={cpus:g}", f"--num-gpus={gpus}"]
         options += [] if tier is None else [f"--labels=audioflow/tier={tier}"]
         for _ in range(3):
-            self.started.append(self._start(options))
+            self.started.append(self._start(options, environment))
             path = self.log(len(self.started) - 1)
             try:
                 wait_until(
@@ -191,7 +194,7 @@ class Machines:
         """What a node has said."""
         return self.cluster.place.folder / f"node-{number}.log"
 
-    def _start(self, options: Sequence[str]) -> Machine:
+    def _start(self, options: Sequence[str], environment: Mapping[str, str]) -> Machine:
         number, folder = len(self.started), Path(tempfile.mkdtemp(prefix="af-"))
         command = [
             *(BIN / "ray", "start", f"--address={self.cluster.address}", "--block", *options),
@@ -205,7 +208,7 @@ class Machines:
         with self.log(number).open("wb") as log:
             process = subprocess.Popen(
                 command,
-                env=self.cluster.place.environment(),
+                env=self.cluster.place.environment(**environment),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

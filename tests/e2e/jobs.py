@@ -59,7 +59,10 @@ class Home:
         return {str(path.relative_to(self.run)): path.stat().st_mtime_ns for path in found}
 
     def rows(self, table: str) -> pa.Table:
-        return Table(Folder(str(self.run / table))).read().sort_by("clip_id")
+        return self.table(table).read().sort_by("clip_id")
+
+    def table(self, table: str) -> Table:
+        return Table(Folder(str(self.run / table)))
 
     def verify(self) -> None:
         self.place.audioflow("verify", str(self.run))

@@ -11,6 +11,7 @@ import pytest
 
 from audioflow.engine.embed import embed
 from audioflow.engine.manifest import make_manifest
+from audioflow.engine.node_names import this_node
 from audioflow.engine.run import Run
 from audioflow.engine.score import score
 from audioflow.engine.train import train, train_task
@@ -19,7 +20,7 @@ from audioflow.errors import AudioflowError, StalledError, StorageError, TooMany
 from audioflow.storage import local_path
 from tests.media_files import tone, write_wav
 from tests.ray.conftest import Register, build_run
-from tests.ray.moody import DOWN, LOG
+from tests.ray.moody import DOWN, LOG, RENEWED
 
 
 @pytest.fixture
@@ -167,6 +168,24 @@ def test_it_gives_up_at_once_where_all_fail_for_a_reason_that_is_not_theirs(
     assert len(embedded(sound_run(sounds, moody))) == 40
 
 
+def test_it_gives_up_where_credentials_expire_and_goes_on_where_they_did(
+    sounds: Path, decoder: Any
+) -> None:
+    expiring = decoder("Expiring")
+    run = sound_run(sounds, expiring, "embed.give_up_after=6", "embed.max_failed_share=1.0")
+    make_manifest(run)
+    with pytest.raises(TooManyFailures, match=r"last \d+ recordings all failed as 'perm.*expired"):
+        embed(run)
+    assert run.embeddings("acoustic").header() is None
+    committed = len(run.embeddings("acoustic").committed())
+    assert committed
+    (sounds / RENEWED).touch()
+    again = sound_run(sounds, expiring)
+    assert len(embedded(again)) == 40
+    assert again.embeddings("acoustic").complete_header().failures == 0
+    assert (sounds / LOG).stat().st_size < 20 + 40, "what was read before is kept"
+
+
 def test_an_error_that_is_not_the_clips_ends_the_job_in_its_own_words(
     sounds: Path, decoder: Any
 ) -> None:
@@ -174,7 +193,9 @@ def test_an_error_that_is_not_the_clips_ends_the_job_in_its_own_words(
     make_manifest(run)
     with pytest.raises(StorageError) as told:
         embed(run)
-    assert str(told.value) == "no room in /tmp; set TMPDIR to another folder"
+    where, _, what = str(told.value).partition(": ")
+    assert where == f"on node {this_node()}"
+    assert what == "no room in /tmp; set TMPDIR to another folder"
     run = sound_run(sounds, decoder("Buggy"))
     with pytest.raises(Exception, match="a mistake in the decoder") as error:
         embed(run)

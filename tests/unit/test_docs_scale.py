@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audioflow.engine import embed_pool
+from audioflow.engine import embed_deal
 from audioflow.engine.score_stored import CLIPS_PER_SHARD
 from audioflow.recipe_embed import EmbedSection
 from audioflow.shards import BYTES_PER_SHARD
@@ -102,12 +102,12 @@ def test_shards_follow_from_what_a_shard_may_hold() -> None:
 
 def test_what_a_lost_worker_costs_is_said_alike_and_as_the_code_has_it() -> None:
     text = " ".join(section(PAGE, "Shards").split())
-    assert f"A worker is given {embed_pool._AHEAD} shards: one that it is at, and one ahead" in text
+    assert f"A worker is given {embed_deal._AHEAD} shards: one that it is at, and one ahead" in text
     (clips, seconds, rate, minutes) = re.findall(
         r"at ([\d,]+) clips of (\d+) s and (\d+) x real time up to (\d+) minutes of one core", text
     )[0]
     assert int(minutes) == round(number(clips) * int(seconds) / int(rate) / 60)
-    assert embed_pool._AHEAD == 2
+    assert embed_deal._AHEAD == 2
     cluster = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
     assert "the two shards that each of its workers was given" in cluster
 
