@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from audioflow.recipe_augment import AugmentSection
 from audioflow.recipe_names import folder_names
 from audioflow.recipe_score import ImportChoice
-from audioflow.registry import Settings
+from audioflow.registry import LEAST_SHARE, Gpus, Settings
 
 
 class BackboneChoice(Settings):
@@ -15,16 +15,16 @@ class BackboneChoice(Settings):
 
     name: the backbone, by default the key of this entry. actors: workers where no backbone needs a
     GPU (the largest number counts), else actors of this backbone; as many as there is room for
-    where it is not given. num_gpus: of each actor; 0.5 puts two on a GPU; as `ray.accelerator` says
-    where it is not given. memory_gb: what a worker takes for it at most, by which nodes are chosen;
-    a measured figure where it is not given.
+    where it is not given. num_gpus: of each actor, some whole ones or a share of one: 0.5 puts two
+    on a GPU; as `ray.accelerator` says where it is not given. memory_gb: what a worker takes for it
+    at most, by which nodes are chosen; a measured figure where it is not given.
     """
 
     model_config = ConfigDict(extra="allow")
 
     name: str | None = None
     actors: int | None = Field(None, ge=1)
-    num_gpus: float | None = Field(None, ge=0)
+    num_gpus: Gpus | None = Field(None, ge=0)
     memory_gb: float | None = Field(None, gt=0)
 
     @property
@@ -69,7 +69,7 @@ class EmbedSection(Settings):
     backbones: dict[str, BackboneChoice] = Field(default_factory=dict)
     imports: dict[str, ImportChoice] = Field(default_factory=dict)
     clips_per_shard: int = Field(48, ge=1, le=4096)
-    decode_cpus: float = Field(1.0, gt=0)
+    decode_cpus: float = Field(1.0, ge=LEAST_SHARE)
     placement: PlacementSection = PlacementSection()
     decoder: str = "pyav"
     decode_timeout_s: float = Field(60.0, gt=0)

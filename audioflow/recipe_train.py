@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from audioflow.errors import shown
-from audioflow.registry import Settings
+from audioflow.registry import LEAST_SHARE, Gpus, Settings
 
 MAX_SEED = 2**32 - 1
 
@@ -98,10 +98,10 @@ class TrainSection(Settings):
     temperature: what logits are divided by before softmax: a number, or fitted on `val`. normalise:
     inputs to mean 0 and deviation 1 over the train clips; by default as is usual for the head.
     precision: of the network in training. workers: so many train one head together, with the
-    gradients of one. cpus_per_worker, gpus_per_worker: what each is given; of GPUs as
-    `ray.accelerator` says where it is not given. ingest: whether embeddings are kept in memory or
-    stream from their shards in every epoch; `auto` streams what is larger than memory_gb.
-    memory_gb: most that is kept in memory. seed: of weights and order.
+    gradients of one. cpus_per_worker, gpus_per_worker: what each is given; of GPUs some whole ones
+    or a share of one, as `ray.accelerator` says where it is not given. ingest: whether embeddings
+    are kept in memory or stream from their shards in every epoch; `auto` streams what is larger
+    than memory_gb. memory_gb: most that is kept in memory. seed: of weights and order.
     """
 
     unit: Literal["clip", "patch"] = "clip"
@@ -129,8 +129,8 @@ class TrainSection(Settings):
     normalise: bool | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: int = Field(1, ge=1)
-    cpus_per_worker: float = Field(0.5, gt=0)
-    gpus_per_worker: float | None = Field(None, ge=0)
+    cpus_per_worker: float = Field(0.5, ge=LEAST_SHARE)
+    gpus_per_worker: Gpus | None = Field(None, ge=0)
     ingest: Literal["auto", "memory", "stream"] = "auto"
     memory_gb: float = Field(4.0, gt=0)
     seed: int = Field(0, ge=0, le=MAX_SEED)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from audioflow.errors import AudioflowError
+from audioflow.errors import AudioflowError, shown
 
 
 class Settings(BaseModel):
@@ -29,6 +29,23 @@ def expression(value: str, prefix: str = "") -> str:
 
 Expression = Annotated[str, AfterValidator(expression)]
 """A regular expression."""
+
+
+LEAST_SHARE = 0.0001
+"""Of a CPU or a GPU: Ray refuses less."""
+
+
+def _gpus(value: float) -> float:
+    if value and not (LEAST_SHARE <= value <= 1 or value.is_integer()):
+        raise ValueError(
+            f"{shown(value)} is not allowed; allowed: 0, from {LEAST_SHARE:g} to 1, or a whole "
+            "number"
+        )
+    return value
+
+
+Gpus = Annotated[float, AfterValidator(_gpus)]
+"""GPUs of one process: some whole ones, or a share of one."""
 
 
 class UnknownPlugin(AudioflowError):

@@ -337,12 +337,18 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Object store",
-                "Bytes in it. Rows wait here between decoders and backbones.",
+                "Bytes in it, and those that it had to put on disk. Rows wait here between "
+                "decoders and backbones.",
                 [
                     Query(
-                        "sum by (instance) (ray_object_store_memory)",
+                        'sum by (instance) (ray_object_store_memory{Location="MMAP_SHM"})',
                         "{{instance}}",
-                    )
+                    ),
+                    Query(
+                        "sum by (instance) "
+                        '(ray_object_store_memory{Location=~"MMAP_DISK|SPILLED"})',
+                        "{{instance}} on disk",
+                    ),
                 ],
                 "bytes",
                 width=6,

@@ -202,8 +202,9 @@ class Crew:
         found = []
         if self.alone and self.own_workers < self.without_memory:
             takes = self.worker.resources["memory"] / 2**30
+            workers = "worker" if self.own_workers == 1 else "workers"
             found.append(
-                f"{self.own_workers} workers, and not {self.without_memory}: each takes about "
+                f"{self.own_workers} {workers}, and not {self.without_memory}: each takes about "
                 f"{takes:.1f} GB of memory, and the nodes have {self._memory_gb():.1f} GB for it "
                 "(embed.backbones.NAME.memory_gb is what is taken for granted)"
             )
@@ -222,7 +223,9 @@ class Crew:
         return "; ".join(found)
 
     def _memory_gb(self) -> float:
-        return self.machines.total("memory") / 2**30
+        """Of the nodes that it is asked of."""
+        need = replace(self.worker, resources={"CPU": self.worker.resources["CPU"]})
+        return sum(one.resources.get("memory", 0.0) for one in self.machines.fit(need)) / 2**30
 
 
 def _needed_store(crew: Crew) -> float:

@@ -73,7 +73,8 @@ def pipeline_for(run: Run, job: str, at_work: Sequence[AtWork], items: int) -> "
     for text in (_placed(run, at_work), crew.told()):
         if text:
             tell(text)
-    return Pipeline(section, at_work, machines, run.storage, tell, nodes_within_s(run))
+    joined = not run.session.started
+    return Pipeline(section, at_work, machines, run.storage, tell, nodes_within_s(run), joined)
 
 
 def _placed(run: Run, at_work: Sequence[AtWork]) -> str:
@@ -100,7 +101,7 @@ class Pipeline:
     Where no backbone needs a GPU, each worker decodes and embeds by itself (`embed_pool`). Where
     one does, decode tasks pass media on to the actors of each backbone (`embed_stream`). tell: is
     told in words when more workers are started. wait_s: how long a node may take to come that is
-    started in place of the last one.
+    started in place of the last one. joined: whether the Ray was there before.
     """
 
     section: EmbedSection
@@ -109,6 +110,7 @@ class Pipeline:
     storage: StorageOptions
     tell: Callable[[str], None] = _silent
     wait_s: float = 0.0
+    joined: bool = False
 
     def results(
         self, items: Sequence[Item], lost: Callable[[Item, int, str], None] | None = None

@@ -68,9 +68,8 @@ def room_for(run: Run, job: str, name: str, takes: int) -> Room:
     Raises `ClusterError` where there is none, and none comes.
     """
     share = min(1.0, run.session.ensure().get("CPU", 0.0) or 1.0)
-    machines = look()
-    rooms = [node.resources.get("memory", 0.0) for node in machines.nodes]
-    memory = min(float(takes), max(rooms, default=0.0) or float(takes))
+    worker = Need(job, "a worker", {"CPU": share})
+    memory = min(float(takes), ready_for(run, job, [worker]).roomiest(worker))
     worker = Need(job, "a worker", {"CPU": share, "memory": memory})
     machines = ready_for(run, job, [worker])
     return Room(

@@ -136,7 +136,8 @@ def stream(
             if done.waiting is not None:
                 progress["shards_waiting"] = done.waiting
             run.tell(job, "progress", name, **progress, busy=tally.busy())
-    where = {"start_s": round(tally.start_s, 3)} | tell_verdict(run, job, name, tally.verdict())
+    found = tally.verdict(lost_nodes=any(what == "lost" for _, what, _ in nodes.marks))
+    where = {"start_s": round(tally.start_s, 3)} | tell_verdict(run, job, name, found)
     return Made(fresh, where | ({"nodes": nodes.marks} if nodes.marks else {}))
 
 

@@ -3,6 +3,7 @@
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from audioflow.backbones.tuning import has_fast_bfloat16
@@ -51,9 +52,10 @@ class Tally:
             found[facts.table] = {"share": round(share, 3), "device": device, "workers": workers}
         return found
 
-    def verdict(self) -> Verdict:
-        """Where the time went, at the end of the run."""
+    def verdict(self, *, lost_nodes: bool = False) -> Verdict:
+        """Where the time went, at the end of the run. lost_nodes: whether any were."""
         pipeline, items = self._pipeline, self._items
+        room, cores = _room(pipeline)
         facts = RunFacts(
             start_s=self.start_s,
             work_s=time.perf_counter() - self._began - self.start_s,
@@ -61,9 +63,23 @@ class Tally:
             workers=pipeline.workers(items),
             seconds=dict(self._seconds),
             backbones=[_backbone(one, pipeline, items) for one in pipeline.backbones],
+            room=room,
+            cores=cores,
             fast_bfloat16=has_fast_bfloat16(),
+            joined=pipeline.joined,
+            lost_nodes=lost_nodes,
         )
         return verdict(facts)
+
+
+def _room(pipeline: Pipeline) -> tuple[int, int]:
+    """For how many workers that decode and embed by themselves there is room, with their memory and
+    without; 0 where decoding is a step of its own."""
+    if not pipeline.own_workers:
+        return 0, 0
+    need = pipeline.crew.worker
+    bare = replace(need, resources={"CPU": need.resources["CPU"]})
+    return pipeline.machines.room(need), pipeline.machines.room(bare)
 
 
 def _backbone(one: AtWork, pipeline: Pipeline, items: int) -> Backbone:

@@ -57,7 +57,7 @@ def run_job(job: str, run: Run) -> None:
     Weights that are not to be had are told before the first of them starts.
     """
     jobs = run.recipe.sections if job == "run" else (job,)
-    with run.session:
+    with run.session, run.measures:
         scoring = run.recipe.score if "score" in jobs else None
         if "embed" in jobs or (scoring is not None and scoring.source == "media"):
             from audioflow.engine.embed_plan import check_weights

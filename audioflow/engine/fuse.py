@@ -233,7 +233,8 @@ class _Fusing:
         all_of.update({stage: workers * took for stage, took in before.items()})
         work_s = sum(before.values()) + parts.start_s + parts.work_s
         start_s = max(0.0, seconds - work_s)
-        facts = JobFacts(start_s, work_s, dict(all_of), workers, parts.items)
+        joined = not self.run.session.started
+        facts = JobFacts(start_s, work_s, dict(all_of), workers, parts.items, joined)
         found = fused(facts, self.name, streams=self._streams)
         return tell_verdict(self.run, JOB, self.name, found)
 

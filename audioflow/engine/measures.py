@@ -8,11 +8,13 @@ Ray puts `ray_` before the names, and `_total` behind those of counters.
 """
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import quote
 
+from audioflow.engine.gauges import Gauges
 from audioflow.events import Event
 
 PREFIX = "audioflow_"
@@ -79,6 +81,9 @@ MEASURES = {
     )
 }
 """Every measure, by its name without `audioflow_`."""
+
+SET_EVERY_S = 5.0
+"""How often gauges are set again: Ray's agent drops those that were not set for 20 s."""
 
 SHARD_SECONDS = [0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
 
@@ -191,31 +196,77 @@ _OF_KIND = {
 
 
 class Measures:
-    """Tells Ray's agents what the events of a run say, while a Ray is there."""
+    """Tells Ray's agents what the events of a run say, while a Ray is there.
+
+    From a thread of its own it sets gauges again while tables are made. Used by several threads.
+    """
 
     def __init__(self, run: str) -> None:
         """run: the name of the run, which tells it from others on the same dashboards."""
         self._run = "".join(each if each.isascii() else quote(each) for each in run)  # for Ray
         self._kept: dict[str, Any] = {}
+        self._gauges = Gauges()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> "Measures":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def hear(self, event: Event) -> None:
         """Record what an event says. Nothing is recorded where no Ray is connected."""
-        ray = sys.modules.get("ray")
-        if ray is None or not ray.is_initialized():
+        if not _connected():
             return
-        for sample in samples(event):
-            self._record(event.job, sample)
+        with self._lock:
+            table = self._gauges.table(event)
+            if table is None:
+                return
+            for sample in samples(replace(event, name=table)):
+                self._record(event.job, sample)
+            self._gauges.forget(event, table)
+            if self._gauges.at_work and self._thread is None:
+                self._stopped = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._set_again, args=(self._stopped,), daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Set no gauge again, whatever is at work."""
+        with self._lock:
+            self._stopped.set()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+    def _set_again(self, stopped: threading.Event) -> None:
+        while not stopped.wait(SET_EVERY_S):
+            with self._lock:
+                if stopped.is_set():
+                    return
+                if not self._gauges.at_work:
+                    self._thread = None
+                    return
+                for job, name, labels, value in self._gauges.current() if _connected() else ():
+                    self._metric(MEASURES[name]).set(value, self._labels(job, labels))
 
     def _record(self, job: str, sample: Sample) -> None:
         measure, value = MEASURES[sample.name], float(sample.value)
-        labels = {JOB: job, "run": self._run, **sample.labels}
+        labels = self._labels(job, sample.labels)
         metric = self._metric(measure)
         if measure.kind == "gauge":
             metric.set(value, labels)
+            self._gauges.note(job, measure.name, sample.labels, value)
         elif measure.kind == "histogram":
             metric.observe(value, labels)
         elif value > 0:  # a counter takes no other
             metric.inc(value, labels)
+
+    def _labels(self, job: str, more: Mapping[str, str]) -> dict[str, str]:
+        return {JOB: job, "run": self._run, **more}
 
     def _metric(self, measure: Measure) -> Any:
         if measure.name not in self._kept:
@@ -229,3 +280,8 @@ class Measures:
                 made = kinds[measure.kind](name, measure.text, labels)
             self._kept[measure.name] = made
         return self._kept[measure.name]
+
+
+def _connected() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()

@@ -1,13 +1,14 @@
 """Plain functions as tasks of Ray: a bounded number at a time, results as they come."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import ray
 
 from audioflow.engine.lost import RETRIES, in_our_words
+from audioflow.engine.resources import look
 from audioflow.errors import StalledError
 from audioflow.planning.machines import Need
 
@@ -44,8 +45,9 @@ class OnRay:
 
     def need(self, key: str) -> Need:
         """What a task takes of the cluster as it is. key: of the recipe, for messages."""
-        memory = min(self.memory_bytes, roomiest() / 2)
-        return Need(key, "a task", {"CPU": min(1.0, _cpus() or 1.0), "memory": memory})
+        need = Need(key, "a task", {"CPU": min(1.0, _cpus() or 1.0)})
+        memory = min(self.memory_bytes, look().roomiest(need) / 2)
+        return replace(need, resources={**need.resources, "memory": memory})
 
     def _dealt(self, start: Callable[[Any], Any], todo: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
         running: dict[Any, Any] = {}
@@ -76,9 +78,3 @@ class OnRay:
 def _cpus() -> float:
     """The CPUs of the cluster as it is."""
     return float(ray.cluster_resources().get("CPU", 0.0))
-
-
-def roomiest() -> float:
-    """The memory (bytes) that Ray may give out on the node that has most."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return max((node.get("memory", 0.0) for node in nodes), default=0.0)

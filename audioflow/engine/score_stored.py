@@ -197,7 +197,8 @@ class _Pass:
                 done += self._groups[todo[number]].scored
                 progress = {"done": done, "total": total, "failures": failures}
                 run.tell(JOB, "progress", names, **progress, shards_left=left)
-        found = scored(spent.facts(min(pool.workers, len(todo))))
+        facts = spent.facts(min(pool.workers, len(todo)))
+        found = scored(replace(facts, joined=not run.session.started))
         where = tell_verdict(run, JOB, names, found) | (
             {"nodes": nodes.marks} if nodes.marks else {}
         )

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError
 
 from audioflow.engine.lost import RETRIES, in_our_words
-from audioflow.engine.ray_tasks import roomiest
+from audioflow.engine.resources import look
 from audioflow.engine.room import Room
 from audioflow.engine.train_needs import alone_cpus
 from audioflow.engine.train_task import TrainTask
@@ -69,16 +69,14 @@ class Fits:
         Ray Train, with its controller and its placement groups, takes some 20 s more for one
         worker. needs_bytes: of each worker.
         """
-        section, asked = tasks[0].section.train, time.time()
-        takes = {"CPU": alone_cpus(section), "GPU": section.gpus}
-        takes["memory"] = int(min(needs_bytes, roomiest() / 2))
+        asked, need = time.time(), need_of(tasks[0], needs_bytes)
+        takes = need.resources
         remote = ray.remote(
             num_cpus=takes["CPU"],
             num_gpus=takes["GPU"],
-            memory=takes["memory"],
+            memory=int(takes["memory"]),
             max_retries=RETRIES,
         )(fit_timed)
-        need = Need(f"systems.{tasks[0].system}.train", "a worker", takes)
         with in_our_words():
             results: list[dict[str, Any]] = self.get(
                 [remote.remote(task, tell, kept) for task in tasks],
@@ -140,6 +138,16 @@ class Fits:
             for result in results
         )
         return max(0.0, began - free) + sum(max(0.0, seconds) for seconds in rest)
+
+
+def need_of(task: TrainTask, needs_bytes: int) -> Need:
+    """What a worker takes that trains a head alone, of the memory no more than half of what a node
+    has that could do it."""
+    section = task.section.train
+    takes = {"CPU": alone_cpus(section), "GPU": section.gpus}
+    need = Need(f"systems.{task.system}.train", "a worker", takes)
+    memory = min(needs_bytes, look().roomiest(need) / 2)
+    return replace(need, resources={**takes, "memory": memory})
 
 
 def side_by_side(

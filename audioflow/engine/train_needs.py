@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-import ray
 import torch
 
+from audioflow.engine.resources import look
 from audioflow.engine.train_save import without_weights
 from audioflow.engine.train_task import TrainTask
 from audioflow.heads import HEADS
@@ -25,7 +25,7 @@ def alone_cpus(section: TrainSection) -> float:
     more workers than cores would be no faster, and each has to start and takes its memory."""
     if section.gpus_per_worker:
         return section.cpus_per_worker
-    has = ray.cluster_resources().get("CPU", 1.0)
+    has = max((node.resources.get("CPU", 0.0) for node in look().nodes), default=1.0)
     return max(section.cpus_per_worker, min(1.0, has))
 
 

@@ -11,6 +11,11 @@ _GAINS = ("pictures", "picture_sequences")
 its start takes, and small heads are trained many at a time on a CPU."""
 
 
+def gains(head: str) -> bool:
+    """Whether a head is faster on a GPU."""
+    return getattr(HEADS.load(head), "takes", "") in _GAINS
+
+
 def placed(run: Run, job: str, name: str, system: SystemSection, workers: int) -> SystemSection:
     """The system with the GPUs that its workers get. Nothing in a table depends on them.
 
@@ -37,8 +42,7 @@ def placed(run: Run, job: str, name: str, system: SystemSection, workers: int) -
 def _gpus(run: Run, system: SystemSection, machines: Machines, workers: int) -> float:
     """Of each worker, where the recipe leaves it open."""
     accelerator = run.recipe.ray.accelerator
-    gains = getattr(HEADS.load(system.head.name), "takes", "") in _GAINS
-    if accelerator == "cpu" or not gains:
+    if accelerator == "cpu" or not gains(system.head.name):
         return 0.0
     # NCCL refuses two workers on one GPU: each needs one of its own.
     return 1.0 if accelerator == "gpu" or machines.real_gpus >= workers else 0.0

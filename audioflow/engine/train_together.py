@@ -157,11 +157,9 @@ def _room(run: Run, task: TrainTask, *, streams: bool) -> int:
 
 def _give_up(error: Exception, tries: int, why: str) -> NoReturn:
     """Raise what tells the user why training is not begun again."""
-    stays = f"{why} What is committed stays, run the same command again to go on"
+    stays = f"{why.removesuffix('.')}. What is committed stays, run the same command again to go on"
     if isinstance(error, ControllerError):
-        raise StalledError(
-            f"workers could not be started ({tries} times): {why} {stays}"
-        ) from error
+        raise StalledError(f"workers could not be started ({tries} times): {stays}") from error
     if any(isinstance(cause, LOST) for cause in causes_of(error)):
         raise LostWorkersError(f"workers were lost {tries} times: {stays}") from error
     raise error

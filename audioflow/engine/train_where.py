@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from audioflow.engine.train_place import gains
 from audioflow.engine.train_task import TrainTask
 from audioflow.planning.verdict_jobs import Trainer
 
@@ -30,6 +31,7 @@ def trainer_facts(
         place=f"systems.{task.system}.train",
         streams=streams,
         needs_gb=needs_bytes / 2**30,
+        gains=gains(task.section.head.name),
         on_gpu=train.gpus > 0,
         bfloat16=train.precision == "bfloat16",
     )

@@ -95,6 +95,17 @@ class Machines:
         """How many of what is needed fit on the nodes that are there."""
         return sum(node.room(need) for node in self.nodes)
 
+    def fit(self, need: Need) -> list[Machine]:
+        """The nodes on which one of what is needed fits; where there is none, such kinds of nodes
+        as may come."""
+        there = [node for node in self.nodes if node.gives(need)]
+        return there or [kind for kind in self.kinds if kind.gives(need)]
+
+    def roomiest(self, need: Need) -> float:
+        """The memory (bytes) of the one of `fit` that has most; 0 where there is none. What else
+        the cluster has is of no use to who needs this."""
+        return max((one.resources.get("memory", 0.0) for one in self.fit(need)), default=0.0)
+
     def most_room(self, need: Need) -> int | None:
         """How many may fit once all nodes have come; None where nobody knows."""
         if not self.grows:

@@ -26,7 +26,6 @@ Kind = Literal[
 WAIT = "wait"
 _EMBED = "embed "
 MORE_CLIPS = "more clips in one run cost no more of it"
-MORE_CORES = "only more cores help (ray.num_cpus, more nodes)"
 MANY_ITEMS = 4
 """From so many shards per worker on, it is not for want of shards that workers wait."""
 
@@ -51,7 +50,10 @@ class RunFacts:
 
     start_s: until the first worker began. work_s: from then on. seconds: worker seconds per stage.
     workers: those that decode, and embed where no backbone needs a GPU. items: shards.
-    fast_bfloat16: whether this machine's processor has instructions for it.
+    room, cores: how many workers of their own there would be room for, and for how many if memory
+    were no matter; 0 where it is not known. fast_bfloat16: whether this machine's processor has
+    instructions for it. joined: whether the Ray was there before, and goes by no `ray.num_cpus`.
+    lost_nodes: whether any were.
     """
 
     start_s: float
@@ -60,7 +62,11 @@ class RunFacts:
     workers: int
     seconds: Mapping[str, float]
     backbones: Sequence[Backbone]
+    room: int = 0
+    cores: int = 0
     fast_bfloat16: bool = False
+    joined: bool = False
+    lost_nodes: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,8 @@ def _words(kind: Kind, facts: RunFacts, shares: Mapping[str, float], slowest: Ba
         "io": "bound by fetching and writing",
         "scheduler": "workers waited for work most of the time",
     }
-    return f"{heads[kind]} ({told})"
+    lost = "; nodes were lost meanwhile" if kind == "scheduler" and facts.lost_nodes else ""
+    return f"{heads[kind]} ({told}){lost}"
 
 
 def _name(stage: str) -> str:
@@ -174,13 +181,16 @@ def _advice(kind: Kind, facts: RunFacts, shares: Mapping[str, float], slowest: B
         return MORE_CLIPS
     if kind == "network":
         return _faster_backbone(facts, slowest)
-    if kind == "decode":
-        waits = "give Ray more CPUs: the GPU waits for the decoders"
-        return waits if slowest.on_gpu else MORE_CORES
-    if kind == "heads":
-        return MORE_CORES
+    if kind == "decode" and slowest.on_gpu:
+        return "give Ray more CPUs: the GPU waits for the decoders"
+    if kind in ("decode", "heads"):
+        return _idle_cores(facts, slowest) or more_cores(joined=facts.joined)
     if kind == "io":
         return _faster_io(facts, shares, slowest)
+    return "" if facts.lost_nodes else _other_shards(facts)
+
+
+def _other_shards(facts: RunFacts) -> str:
     few = facts.items < MANY_ITEMS * facts.workers
     size, why = ("smaller", "too few to share out") if few else ("larger", "too little work each")
     return f"try a {size} embed.clips_per_shard: the {facts.items} shards were {why}"
@@ -191,16 +201,40 @@ def _faster_io(facts: RunFacts, shares: Mapping[str, float], slowest: Backbone) 
         return "try a larger embed.clips_per_shard: fewer files are written"
     if slowest.on_gpu:
         return "try a smaller embed.decode_cpus: more files are fetched at once"
+    if facts.room <= facts.workers and (idle := _idle_cores(facts, slowest)):
+        return idle
     more = 2 * facts.workers
     return f"try embed.backbones.{slowest.table}.actors={more}: workers wait side by side"
 
 
+def more_cores(*, joined: bool) -> str:
+    """Advice for who has none to spare. joined: whether the Ray was there before."""
+    how = "more nodes, or larger ones" if joined else "ray.num_cpus, more nodes"
+    return f"only more cores help ({how})"
+
+
+def _idle_cores(facts: RunFacts, slowest: Backbone) -> str:
+    """What would put cores to work that had no worker; "" where there are none."""
+    if facts.items <= facts.workers:
+        return ""
+    place = f"embed.backbones.{slowest.table}"
+    if facts.room > facts.workers:
+        return f"try {place}.actors={facts.room}: there is room for so many workers"
+    if facts.cores > facts.workers:
+        return (
+            f"memory allows no more workers: nodes with more of it, or a smaller {place}.memory_gb"
+        )
+    return ""
+
+
 def _faster_backbone(facts: RunFacts, slowest: Backbone) -> str:
     place = f"embed.backbones.{slowest.table}"
+    if idle := _idle_cores(facts, slowest):
+        return idle
     if slowest.precision == "float32" and (slowest.on_gpu or facts.fast_bfloat16):
         return f"try {place}.precision=bfloat16"
     if not slowest.on_gpu and slowest.precision is not None:
         return f"try {place}.num_gpus=1 on a machine with a GPU"
     if slowest.hop_s:
         return f"{place}.hop_s={2 * slowest.hop_s:g} (now {slowest.hop_s:g}) would halve it"
-    return MORE_CORES
+    return more_cores(joined=facts.joined)

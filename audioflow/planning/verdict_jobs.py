@@ -6,7 +6,7 @@ As for runs from media, workers say what they spent on each stage, and the rest 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from audioflow.planning.verdict import MANY_ITEMS, MORE_CLIPS, MORE_CORES, WAIT, Kind, Verdict
+from audioflow.planning.verdict import MANY_ITEMS, MORE_CLIPS, WAIT, Kind, Verdict, more_cores
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class JobFacts:
     """What is known of a run when it has ended.
 
     start_s: until the first worker began. work_s: from then on. seconds: worker seconds per stage.
-    workers: at once. items: shards, or parts.
+    workers: at once. items: shards, or parts. joined: whether the Ray was there before, and goes by
+    no `ray.num_cpus`.
     """
 
     start_s: float
@@ -22,6 +23,7 @@ class JobFacts:
     seconds: Mapping[str, float]
     workers: int
     items: int
+    joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Trainer:
 
     start_s: until the first epoch began. epochs_s: of all epochs, of which ingest_s passed waiting
     for examples and judge_s judging on `val`. streams: whether examples come from their shards.
-    needs_gb: what they would take in memory. place: of its settings in the recipe.
+    needs_gb: what they would take in memory. place: of its settings in the recipe. gains: whether
+    the head would be faster on a GPU.
     """
 
     start_s: float
@@ -40,6 +43,7 @@ class Trainer:
     place: str
     streams: bool = False
     needs_gb: float = 0.0
+    gains: bool = False
     on_gpu: bool = False
     bfloat16: bool = False
 
@@ -60,8 +64,10 @@ def scored(facts: JobFacts) -> Verdict:
         "score": "bound by the heads",
         "write": "bound by writing scores",
     }
-    waits = f"try ray.num_cpus={2 * facts.workers}: workers wait for the store side by side"
-    advice = {"read": waits, "score": MORE_CORES, "write": waits}
+    cores = more_cores(joined=facts.joined)
+    more = "more nodes, or larger ones" if facts.joined else f"try ray.num_cpus={2 * facts.workers}"
+    waits = f"{more}: workers wait for the store side by side"
+    advice = {"read": waits, "score": cores, "write": waits}
     return _judged(facts, kinds, words, advice)
 
 
@@ -75,7 +81,8 @@ def fused(facts: JobFacts, name: str, *, streams: bool) -> Verdict:
         "write": "bound by writing scores",
     }
     engine = f"fuse.{name}.engine"
-    other = MORE_CORES if streams else f"{engine}=stream has it done in parts, side by side"
+    cores = more_cores(joined=facts.joined)
+    other = cores if streams else f"{engine}=stream has it done in parts, side by side"
     read = f"{engine}=memory reads every row once, where all of them fit" if streams else other
     fit = "it is done on a bounded sample, and more clips cost no more of it"
     found = _judged(facts, kinds, words, {"read": read, "fit": fit, "fuse": other, "write": other})
@@ -120,6 +127,8 @@ def _faster_training(facts: Trainer, kind: Kind) -> str:
         return f"try a larger {facts.place}.batch_size: fewer, larger pieces are taken"
     if kind == "judge":
         return "a smaller share of val in manifest.splits is judged sooner"
+    if not facts.on_gpu and not facts.gains:
+        return f"try a larger {facts.place}.batch_size: an epoch has fewer steps"
     if not facts.on_gpu:
         return f"try {facts.place}.gpus_per_worker=1 on a machine with a GPU"
     return "" if facts.bfloat16 else f"try {facts.place}.precision=bfloat16"

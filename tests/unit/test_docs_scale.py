@@ -52,6 +52,31 @@ def test_hours_and_cost_follow_from_measured_rates() -> None:
     assert [number(row[3]) for row in told] == sorted(number(row[3]) for row in told)
 
 
+def test_the_driver_bounds_the_hours_of_what_is_cheap() -> None:
+    text = " ".join(section(PAGE, "Hours and money").split())
+    (each,) = re.findall(r"hours = shards x ([\d.]+) / 3600", text)
+    assert f"{1000 * float(each):g} ms" == f"{driver_ms():.0f} ms"
+    assert f"which takes {1000 * float(each):g} ms for each" in text
+    plan_s = 100 * number(phases("1,000,000")["nothing left"][CPU])
+    assert f"beside {plan_s / 3600:.1f} h in which it plans" in text
+    sizes = {"mp4_10s": INPUTS[MP4], "mp4_5s": INPUTS[MP4] / 2, "wav_5s": INPUTS[WAV]}
+    shards = {what: math.ceil(CLIPS * size / BYTES_PER_SHARD) for what, size in sizes.items()}
+    least = {what: count * float(each) / 3600 for what, count in shards.items()}
+    for what, told in {
+        "mp4_10s": "mp4 of 10 s ({count} shards to twice",
+        "mp4_5s": "mp4 of 5 s (half the size, {count} shards)",
+        "wav_5s": "wav of 5 s ({count} shards)",
+    }.items():
+        hours = f"{least[what]:.1f} to {2 * least[what]:.1f} h for "
+        assert hours + told.format(count=f"{shards[what]:,}") in text
+    bounded = []
+    for case, seconds, steady, *_ in rows(section(PAGE, "Hours and money")):
+        (what,) = re.findall(r"(?:mp4|wav)_\d+s", case)
+        if core_hours(number(seconds), number(steady)) / 1000 < 2 * least[what]:
+            bounded.append(case)
+    assert f"it may bound {', '.join(bounded[:-1])} and {bounded[-1]}:" in text
+
+
 def test_hours_of_decoding_follow_from_measured_rates() -> None:
     told = rows(section(PAGE, "GPUs"))
     assert told
@@ -131,6 +156,13 @@ def phases(clips: str) -> dict[str, list[str]]:
     return {row[0]: row for row in rows(of_it)}
 
 
+def driver_ms() -> float:
+    """What a shard takes of the driver: what a run that made some took more than an idle one."""
+    of = phases("1,000,000")
+    took = number(of["resume"][CPU]) - number(of["nothing left"][CPU])
+    return 1000 * took / number(of["resume"][SHARDS])
+
+
 def test_the_memory_of_the_driver_was_measured() -> None:
     told, largest = driver(), phases("10,000,000")
     assert len(told) == 5
@@ -150,11 +182,10 @@ def test_the_time_of_the_driver_was_measured() -> None:
     told = {job: row[3] for job, row in driver().items()}
     million = phases("1,000,000")
     cpu = {name: number(row[CPU]) for name, row in million.items()}
-    per_shard = (cpu["resume"] - cpu["nothing left"]) / number(million["resume"][SHARDS])
     assert told["`embed`: plan, resume"] == (
-        f"{10 * cpu['nothing left']:.0f}, and {1000 * per_shard:.0f} ms per shard"
+        f"{10 * cpu['nothing left']:.0f}, and {driver_ms():.0f} ms per shard"
     )
-    assert f"and {1000 * per_shard:.0f} ms of the driver" in section(PAGE, "Shards")
+    assert f"and {driver_ms():.0f} ms of the driver" in section(PAGE, "Shards")
     assert told["`verify` of one table"] == f"{10 * cpu['verify']:.0f}, in shards of 512"
     (score, report) = (
         number(re.findall(rf"^\| `{job}` .*\| ([\d.]+) s of CPU, [^|]*\|$", SCALE, re.MULTILINE)[0])

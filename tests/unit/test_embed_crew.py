@@ -7,11 +7,14 @@ import pytest
 from audioflow.backbones import BACKBONES
 from audioflow.engine.embed_actor import BackboneSpec
 from audioflow.engine.embed_crew import DECODE_TIER, AtWork, Crew
+from audioflow.engine.embed_pipeline import Pipeline
+from audioflow.engine.embed_tally import Tally
 from audioflow.media.packing import ROW_BYTES
 from audioflow.planning.machines import Machine, Machines
 from audioflow.planning.peaks import BASE_BYTES, DECODE_BYTES, PEAK_MB, peak_bytes
 from audioflow.recipe_embed import BackboneChoice, EmbedSection
-from audioflow.storage import Folder
+from audioflow.storage import Folder, StorageOptions
+from audioflow.timing import Stint, Times
 
 GB = 2**30
 
@@ -61,6 +64,32 @@ def test_a_node_gets_no_more_workers_than_its_memory_holds():
     assert found.worker.resources["memory"] == pytest.approx(takes * GB)
     assert found.own_workers == 6
     assert "6 workers, and not 32: each takes about 2.6 GB of memory" in found.told()
+
+
+def test_memory_of_a_head_that_gives_no_cpus_is_not_counted():
+    takes = (2 * GB + BASE_BYTES + DECODE_BYTES) / GB
+    head = nodes(0.0, memory_gb=14.0)
+    machines = Machines(head.nodes + nodes(2.0, memory_gb=1.5 * takes).nodes)
+    told = crew(machines, BackboneChoice(memory_gb=2.0)).told()
+    assert f"1 worker, and not 2: each takes about {takes:.1f} GB of memory" in told
+    assert f"and the nodes have {1.5 * takes:.1f} GB for it" in told
+
+
+@pytest.mark.parametrize(
+    ("choice", "memory_gb", "advice"),
+    [
+        (BackboneChoice(actors=1), 100.0, "try embed.backbones.b0.actors=4: "),
+        (BackboneChoice(memory_gb=2.0), 3.0, "memory allows no more workers"),
+        (ONE, 100.0, "only more cores help (more nodes, or larger ones)"),
+    ],
+)
+def test_advice_goes_by_what_there_is_room_for(choice, memory_gb, advice):
+    found = crew(nodes(4.0, memory_gb=memory_gb), choice)
+    tally = Tally(
+        Pipeline(found.section, found.backbones, found.machines, StorageOptions(), joined=True), 64
+    )
+    tally.add(Times((Stint("decode", "n", 1, 0.0, 50.0, 50.0),)))
+    assert tally.verdict().advice.startswith(advice)
 
 
 def test_a_small_machine_still_has_a_worker_that_asks_for_what_there_is():

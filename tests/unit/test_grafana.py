@@ -86,6 +86,16 @@ def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
     assert f"{len(EXPRESSIONS)} rules found" in done.stdout
 
 
+def test_the_object_store_is_counted_without_what_is_not_in_it() -> None:
+    """Under the same name Ray tells of values on the heap of workers, and of what was spilled."""
+    (panel,) = [one for one in PANELS if one["title"] == "Object store"]
+    shown = [target["expr"] for target in panel["targets"]]
+    assert [re.findall(r'Location=~?"([^"]*)"', one) for one in shown] == [
+        ["MMAP_SHM"],
+        ["MMAP_DISK|SPILLED"],
+    ]
+
+
 def test_rays_own_metrics_are_those_of_the_dashboards_that_ray_brings() -> None:
     import ray
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from audioflow.engine.train_place import gains
 from audioflow.planning.estimate import gpu_shares
 from audioflow.planning.machines import Machine, Machines, Need
 
@@ -116,3 +117,11 @@ def test_nodes_that_are_there_are_not_counted_once_more_as_those_that_may_come()
     assert machines.most_room(need(CPU=1.0)) == 4 + 2
     assert not machines.hopeless([need(CPU=1.0, count=6)])
     assert "there is room for 6" in machines.hopeless([need(CPU=1.0, count=7)])
+
+
+@pytest.mark.parametrize(
+    ("head", "faster"),
+    [("linear", False), ("mlp", False), ("short_chunk_cnn", True), ("vggish_finetune", True)],
+)
+def test_heads_with_convolutions_are_faster_on_a_gpu(head, faster):
+    assert gains(head) == faster

@@ -258,7 +258,17 @@ def test_odd_yaml_is_refused_at_its_line(faults: Faults, text: str, told: str) -
         ("lr: -1e-3", "lr: -0.001 is out of range; allowed: 0 or more"),
         ("lr: 1,5e-3", "lr: 1,5e-3"),
         ("label_smoothing: 1", "label_smoothing: 1 is out of range; allowed: 0 or more and less"),
-        ("cpus_per_worker: 0", "cpus_per_worker: 0 is out of range; allowed: more than 0"),
+        ("cpus_per_worker: 0", "cpus_per_worker: 0 is out of range; allowed: 0.0001 or more"),
+        ("cpus_per_worker: 0.00001", "cpus_per_worker: 1e-05 is out of range; allowed: 0.0001 or"),
+        ("gpus_per_worker: -1", "gpus_per_worker: -1 is out of range; allowed: 0 or more"),
+        (
+            "gpus_per_worker: 1.5",
+            "gpus_per_worker: 1.5 is not allowed; allowed: 0, from 0.0001 to 1, or a whole number",
+        ),
+        (
+            "gpus_per_worker: 0.00001",
+            "gpus_per_worker: 1e-05 is not allowed; allowed: 0, from 0.00",
+        ),
         ("seed: 4294967296", "seed: 4294967296 is out of range; allowed: 0 to 4294967295"),
         (
             "optimizer: Adm",
@@ -276,9 +286,25 @@ def test_a_value_of_a_wrong_kind_or_size_is_told_with_what_is_allowed(
     assert fault.startswith(f"r.yaml:9: systems.video.train.{told}")
 
 
+@pytest.mark.parametrize("value", ["0", "0.0001", "0.3333", "1", "2.0", "8"])
+def test_gpus_are_some_whole_ones_or_a_share_of_one(load: Load, value: str) -> None:
+    found = load(changed("epochs: 3", f"gpus_per_worker: {value}"))
+    assert found.systems["video"].train.gpus_per_worker == float(value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
+        (
+            "color: {",
+            "color: {num_gpus: 1.5, ",
+            "r.yaml:6: embed.backbones.color.num_gpus: 1.5 is not allowed; allowed: 0, from 0.0001",
+        ),
+        (
+            "backbones:",
+            "decode_cpus: 0.00001\n  backbones:",
+            "r.yaml:4: embed.decode_cpus: 1e-05 is out of range; allowed: 0.0001 or more",
+        ),
         ("run_dir: runs/x", "run_dir: 3", "r.yaml:1: run_dir: 3 is a whole number; allowed: a tex"),
         ("run_dir: runs/x", "run_dir: ''", "r.yaml:1: run_dir: '' is too short; allowed: 1 charac"),
         ("run_dir: runs/x\n", "", "r.yaml: run_dir: is missing; allowed: a text"),

@@ -1,6 +1,7 @@
 """When what was done: who worked on a shard, the time axis, the lanes, and the page."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,8 @@ def test_scoring_is_bound_by_what_took_longest() -> None:
     assert (found.kind, found.advice[:20]) == ("io", "try ray.num_cpus=4: ")
     assert found.text.startswith("bound by reading embeddings (read 60%, ")
     assert sum(found.shares.values()) == pytest.approx(1)
+    found = scored(replace(FACTS, joined=True))
+    assert found.advice == "more nodes, or larger ones: workers wait for the store side by side"
     heads = scored(JobFacts(1.0, 10.0, {"read": 2.0, "score": 13.0}, 2, 100))
     assert (heads.kind, heads.text[:18]) == ("heads", "bound by the heads")
     assert scored(JobFacts(9.0, 2.0, {"read": 1.0}, 1, 1)).kind == "start"
@@ -248,6 +251,8 @@ def test_a_fusion_is_told_the_engine_that_would_help() -> None:
     assert memory.advice == "fuse.both.engine=stream has it done in parts, side by side"
     read = fused(JobFacts(0.0, 10.0, {"read": 9.0}, 1, 9), "both", streams=True)
     assert read.advice.startswith("fuse.both.engine=memory")
+    streamed = fused(JobFacts(0.0, 10.0, seconds, 1, 9, joined=True), "both", streams=True)
+    assert streamed.advice == "only more cores help (more nodes, or larger ones)"
     fitting = fused(JobFacts(0.0, 10.0, {"fit": 9.0}, 1, 9), "both", streams=False)
     assert (fitting.kind, fitting.advice) == ("fit", "")
     assert "more clips cost no more of it" in fitting.text
@@ -256,7 +261,8 @@ def test_a_fusion_is_told_the_engine_that_would_help() -> None:
 @pytest.mark.parametrize(
     ("facts", "kind", "advice"),
     [
-        (Trainer(1, 10, 1, 1, "systems.a.train"), "compute", "systems.a.train.gpus_per_worker=1"),
+        (Trainer(1, 10, 1, 1, "t", gains=True), "compute", "t.gpus_per_worker=1"),
+        (Trainer(1, 10, 1, 1, "t"), "compute", "try a larger t.batch_size: an epoch has fewer"),
         (Trainer(1, 10, 1, 1, "t", on_gpu=True), "compute", "t.precision=bfloat16"),
         (Trainer(1, 10, 1, 1, "t", on_gpu=True, bfloat16=True), "compute", ""),
         (Trainer(1, 10, 8, 1, "t", streams=True, needs_gb=7.5), "ingest", "t.ingest=memory"),

@@ -92,5 +92,7 @@ def test_workers_that_cannot_be_started_are_told_with_the_way_out() -> None:
     error = ControllerError(TimeoutError("no room for 2 workers"))
     found, _, _ = trained([error] * 3, [{"x"}] * 4, room=2)
     assert isinstance(found, StalledError)
-    assert "could not be started (3 times): no room for 2 workers" in str(found)
-    assert "run the same command again" in str(found)
+    assert str(found) == (
+        "workers could not be started (3 times): no room for 2 workers. What is committed stays, "
+        "run the same command again to go on"
+    )

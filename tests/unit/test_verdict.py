@@ -76,6 +76,38 @@ def test_a_run_bound_by_decoding_asks_for_cores():
     )
 
 
+def test_on_a_ray_that_was_there_no_setting_of_its_start_is_named():
+    decoding = replace(BUSY, seconds={"decode": 80.0, "embed vggish": 15.0}, joined=True)
+    assert verdict(decoding).advice == "only more cores help (more nodes, or larger ones)"
+
+
+@pytest.mark.parametrize("stage", ["decode", "embed vggish", "score"])
+def test_cores_without_a_worker_are_put_to_work_first(stage):
+    few = replace(BUSY, workers=1, seconds={stage: 45.0}, room=4, cores=4)
+    assert verdict(few).advice == (
+        "try embed.backbones.vggish.actors=4: there is room for so many workers"
+    )
+    assert "actors" not in verdict(replace(few, room=1, cores=1)).advice
+    assert "actors" not in verdict(replace(few, items=1)).advice
+
+
+@pytest.mark.parametrize("stage", ["decode", "embed vggish", "score", "fetch"])
+def test_where_memory_keeps_cores_idle_it_is_named(stage):
+    found = verdict(replace(BUSY, workers=1, seconds={stage: 45.0}, room=1, cores=4))
+    assert found.advice == (
+        "memory allows no more workers: nodes with more of it, or a smaller "
+        "embed.backbones.vggish.memory_gb"
+    )
+
+
+def test_workers_that_waited_for_nodes_are_no_matter_of_shards():
+    waited = replace(BUSY, seconds={"embed vggish": 20.0}, items=32, lost_nodes=True)
+    found = verdict(waited)
+    assert (found.kind, found.advice) == ("scheduler", "")
+    assert "(waiting 80%, vggish 20%); nodes were lost meanwhile" in found.text
+    assert "lost" not in verdict(replace(BUSY, lost_nodes=True)).text
+
+
 @pytest.mark.parametrize(
     ("seconds", "advice"),
     [
