@@ -6,12 +6,14 @@ EC2 says so two minutes ahead, at an address that only the machine itself reache
 look there: this does, every few seconds, and then runs `ray drain-node`. What the machine was at
 work on is made again by others; training goes on from its last epoch on other nodes.
 
-Needs nothing but Python and Ray; start it beside every `ray start` on a spot machine.
+Needs nothing but Python, Ray and the way to the head's Ray, not to its dashboard; start it beside
+every `ray start` on a spot machine. With `--find` it says which node that is, and ends.
 """
 
 import argparse
 import http.client
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -25,6 +27,8 @@ TOKEN_S = 21600
 ANSWER_S = 2
 RAY_S = 60
 REASON = "DRAIN_NODE_REASON_PREEMPTION"
+FAULT = "Error|Check failed"
+"""In the line of Ray's that says what was wrong, where it is not the last."""
 
 
 def notice(metadata: str) -> dict[str, Any] | None:
@@ -68,13 +72,32 @@ def seconds_left(found: dict[str, Any], now: datetime) -> int:
 
 
 def node_id(address: str, ip: str) -> str:
-    """The id under which Ray knows the worker node at this IP; raises `LookupError`."""
-    command = ["ray", "list", "nodes", "--address", address, "--format", "json"]
-    filters = ["--filter", f"node_ip={ip}", "--filter", "state=ALIVE"]
-    done = _run([*command, *filters])
-    start = done.find("[")
-    rows = json.loads(done[start:]) if start >= 0 else []
-    workers = [str(row["node_id"]) for row in rows if not row["is_head_node"]]
+    """The id under which Ray knows the worker node at this IP; raises `LookupError`.
+
+    Asked in a process of its own, since Ray may end the one that asks.
+    """
+    command = [sys.executable, __file__, "--address", address, "--ip", ip, "--find"]
+    return _run(command, "looking for this node").split()[-1]
+
+
+def find(address: str, ip: str) -> str:
+    """The same, asked in this process of the head's own list of nodes."""
+    from ray._raylet import GcsClient
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo
+    from ray.exceptions import RayError
+
+    try:
+        client = GcsClient(address=address)
+        nodes = client.get_all_node_info(timeout=RAY_S, state_filter=GcsNodeInfo.ALIVE)
+    except RayError as error:
+        raise LookupError(f"{type(error).__name__}: {error}") from error
+    return the_worker([(i.hex(), one) for i, one in nodes.items()], address, ip)
+
+
+def the_worker(nodes: list[tuple[str, Any]], address: str, ip: str) -> str:
+    """The id of the one that is at this IP and not the head; raises `LookupError`."""
+    at_ip = [(name, one) for name, one in nodes if one.node_manager_address == ip]
+    workers = [name for name, one in at_ip if not one.is_head_node]
     if len(workers) != 1:
         raise LookupError(f"{len(workers)} worker nodes at {ip} in the Ray at {address}, not one")
     return workers[0]
@@ -85,20 +108,20 @@ def drain(address: str, node: str, action: str, left: int) -> None:
     message = f"EC2 announced: {action} in {left} s"
     command = ["ray", "drain-node", "--address", address, "--node-id", node]
     reason = ["--reason", REASON, "--reason-message", message]
-    _run([*command, *reason, "--deadline-remaining-seconds", str(left)])
+    _run([*command, *reason, "--deadline-remaining-seconds", str(left)], "`ray drain-node`")
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], what: str) -> str:
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=RAY_S, errors="replace"
         )
     except subprocess.TimeoutExpired:
-        raise LookupError(f"`{' '.join(command[:2])}` gave no answer within {RAY_S} s") from None
+        raise LookupError(f"{what} gave no answer within {RAY_S} s") from None
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or [""]
-        told = next((line for line in lines if "Error" in line), lines[-1])
-        raise LookupError(f"`{' '.join(command[:2])}` ended with {done.returncode}: {told}")
+        told = next((line for line in lines if re.search(FAULT, line)), lines[-1])
+        raise LookupError(f"{what} ended with {done.returncode}: {told}")
     return done.stdout
 
 
@@ -152,11 +175,21 @@ def main(arguments: list[str] | None = None) -> int:
         "--metadata", default=METADATA, help="where EC2 announces the end, as HOST:PORT"
     )
     parser.add_argument("--every", type=float, default=5, help="seconds between two looks")
+    parser.add_argument(
+        "--find", action="store_true", help="say this node's id in Ray, and watch nothing"
+    )
     given = parser.parse_args(arguments)
     host, colon, port = given.address.rpartition(":")
     if not (host and colon and port.isdigit()):
         parser.error(f"--address {given.address!r} is not HOST:PORT")
     ip = given.ip or own_ip(given.address)
+    if given.find:
+        try:
+            sys.stdout.write(f"{find(given.address, ip)}\n")
+        except LookupError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        return 0
     return watch(given.address, given.node_id, ip, given.metadata, given.every)
 
 

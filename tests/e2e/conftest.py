@@ -20,6 +20,7 @@ import pytest
 from tests.conftest import ROOT, free_port
 
 BIN = Path(sys.executable).parent
+STARTED = "Ray runtime started"
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def running(place: Place, *, cpus: int = 2, gpus: int = 1, **environment: str) -> Iterator[Cluster]:
+def running(
+    place: Place, *, cpus: int = 2, gpus: int = 1, dashboard: bool = True, **environment: str
+) -> Iterator[Cluster]:
     """A cluster while it is needed; it is ended by its own process group, never by name.
 
     cpus, gpus: of its head, which has none for work where both are 0.
     """
-    resources = [f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
+    resources = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--include-dashboard={dashboard}"]
     for attempt in range(3):
         folder = Path(tempfile.mkdtemp(prefix="af-"))  # short: Ray's sockets lie in it
         cluster, process = _started(place, folder, resources, environment)
         try:
-            wait_for(f"{cluster.dashboard}/api/jobs/", process)
+            if dashboard:
+                wait_for(f"{cluster.dashboard}/api/jobs/", process)
+            else:
+                wait_until(lambda log=folder / "start.log": STARTED in log.read_text(), process, 90)
         except (EndedError, TimeoutError):  # Ray gives its node 30 s, however busy the machine is
             end_group(process)
             if attempt == 2:
@@ -133,6 +139,7 @@ class Machine:
 
     process: subprocess.Popen[bytes]
     folder: Path
+    ip: str
 
     def processes(self) -> Iterator[tuple[int, str]]:
         """Number and title of each."""
@@ -181,7 +188,7 @@ class Machines:
             path = self.log(len(self.started) - 1)
             try:
                 wait_until(
-                    lambda path=path: "Ray runtime started" in path.read_text(),
+                    lambda path=path: STARTED in path.read_text(),
                     self.started[-1].process,
                     60,
                 )
@@ -196,6 +203,7 @@ class Machines:
 
     def _start(self, options: Sequence[str], environment: Mapping[str, str]) -> Machine:
         number, folder = len(self.started), Path(tempfile.mkdtemp(prefix="af-"))
+        ip = f"127.{os.getpid() % 250 + 1}.0.{number + 10}"
         command = [
             *(BIN / "ray", "start", f"--address={self.cluster.address}", "--block", *options),
             *("--disable-usage-stats", f"--object-store-memory={150 * 2**20}"),
@@ -203,7 +211,7 @@ class Machines:
             # Of its own, both: a node removes what jobs have brought when it has no use for it,
             # and a driver joins any node that has its address.
             f"--temp-dir={folder}",
-            f"--node-ip-address=127.{os.getpid() % 250 + 1}.0.{number + 10}",
+            f"--node-ip-address={ip}",
         ]
         with self.log(number).open("wb") as log:
             process = subprocess.Popen(
@@ -213,7 +221,7 @@ class Machines:
                 stderr=log,
                 start_new_session=True,
             )
-        return Machine(process, folder)
+        return Machine(process, folder, ip)
 
     def alive(self, least: int = 0) -> list[Machine]:
         """Those that are there; so many at least, with a core each."""

@@ -5,17 +5,12 @@ Half-way the time of the job is over: it stops and asks to be queued again. In i
 announces that it takes the worker away: `spot_watch.py` tells Ray, and the run comes to its end.
 """
 
-import contextlib
-import http.server
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +20,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.e2e.conftest import BIN, Place, end_group, wait_until
+from tests.spot_metadata import metadata
 
 JOB = 100_000 + os.getpid()
 CLIPS = 24
@@ -103,44 +99,6 @@ def slurm(tmp_path: Path) -> Slurm:
         program.chmod(0o755)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     return Slurm(tmp_path)
-
-
-class Metadata(http.server.BaseHTTPRequestHandler):
-    """EC2's address: it wants a session token, and has a notice where `notice` is set."""
-
-    notice: dict[str, str] | None = None
-
-    def do_PUT(self) -> None:
-        assert self.path == "/latest/api/token"
-        self.answer(200, "a-session")
-
-    def do_GET(self) -> None:
-        if self.headers["X-aws-ec2-metadata-token"] != "a-session":
-            self.answer(401, "")
-        elif self.path != "/latest/meta-data/spot/instance-action" or self.notice is None:
-            self.answer(404, "")
-        else:
-            self.answer(200, json.dumps(self.notice))
-
-    def answer(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *arguments: object) -> None:
-        """Nothing is written."""
-
-
-@contextlib.contextmanager
-def metadata() -> Iterator[tuple[type[Metadata], str]]:
-    handler = type("Notices", (Metadata,), {})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield handler, f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_job_out_of_time_is_queued_again_and_survives_the_end_of_a_spot_node(

@@ -34,16 +34,18 @@ VALUES = {
     "DATA_ROLE_ARN": "arn:aws:iam::123456789012:role/audioflow-data",
     "IMAGE": "registry.example.org/audioflow:0.1.0",
     "IMAGE_ID": "ami-0123456789abcdef0",
+    "KEY_ARN": "arn:aws:kms:eu-central-1:123456789012:key/1234abcd",
     "MEDIA_BUCKET": "media",
     "RECIPE_URL": "s3://results/runs/recipes/birds.yaml",
     "REGION": "eu-central-1",
+    "REPOSITORY": "audioflow",
     "RESULTS_BUCKET": "results",
     "RUN_PREFIX": "runs",
     "SECURITY_GROUP": "sg-0123456789abcdef0",
 }
 FILES = [
     "aws.yaml",
-    *("iam/data.json", "iam/head.json", "iam/trust.json"),
+    *("iam/data.json", "iam/head.json", "iam/image.json", "iam/key.json", "iam/trust.json"),
     *("kuberay/raycluster.yaml", "kuberay/rayjob.yaml", "kuberay/serviceaccount.yaml"),
 ]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -293,7 +295,7 @@ def test_the_policy_of_the_data_is_enough_for_a_run_and_for_nothing_else(
 
 
 def test_a_policy_has_no_wild_cards_in_actions() -> None:
-    for name in ("data", "head", "trust"):
+    for name in ("data", "head", "image", "key", "trust"):
         statements = json.loads(filled(f"iam/{name}.json"))
         assert policy_faults(statements) == []
         assert not fnmatch.filter([str(statements)], "*:Action': '*'*")

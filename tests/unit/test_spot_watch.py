@@ -1,8 +1,10 @@
 """What the watcher of spot machines makes of what EC2's address says; a real server says it."""
 
 import http.server
+import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,25 +91,39 @@ def test_the_seconds_that_are_left(found: dict[str, str], left: int) -> None:
     assert spot_watch.seconds_left(found, NOW) == left
 
 
-def fake_ray(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """What `ray` would answer on a cluster."""
-    (folder / "ray").write_text(f"#!/bin/sh\n{script}\n")
-    (folder / "ray").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+@dataclass(frozen=True)
+class Node:
+    node_manager_address: str
+    is_head_node: bool = False
 
 
-def test_a_node_is_found_by_its_address_among_workers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_node_is_found_by_its_address_among_workers() -> None:
+    nodes = [("aa", Node("10.0.0.2", is_head_node=True)), ("bb", Node("10.0.0.2"))]
+    nodes += [("cc", Node("10.0.0.3"))]
+    assert spot_watch.the_worker(nodes, "head:6379", "10.0.0.2") == "bb"
+    for there, count in (([], 0), ([*nodes, ("dd", Node("10.0.0.2"))], 2)):
+        with pytest.raises(
+            LookupError, match=rf"{count} worker nodes at 10\.0\.0\.2 in the Ray at head:6379, not"
+        ):
+            spot_watch.the_worker(there, "head:6379", "10.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo no such cluster >&2; exit 3", "`ray drain-node` ended with 3: no such cluster"),
+        ("echo Error: a token is missing >&2; echo more >&2; exit 1", "1: Error: a token is miss"),
+        ("echo Check failed: has_token; echo stack; kill -ABRT $$", "-6: Check failed: has_token"),
+    ],
+)
+def test_what_ray_does_not_take_is_told_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
 ) -> None:
-    rows = '[{"node_id": "aa", "is_head_node": true}, {"node_id": "bb", "is_head_node": false}]'
-    fake_ray(tmp_path, monkeypatch, f"echo a line before; echo '{rows}'")
-    assert spot_watch.node_id("head:6379", "10.0.0.2") == "bb"
-    fake_ray(tmp_path, monkeypatch, "echo '[]'")
-    with pytest.raises(LookupError, match=r"0 worker nodes at 10\.0\.0\.2 in the Ray at head:6379"):
-        spot_watch.node_id("head:6379", "10.0.0.2")
-    fake_ray(tmp_path, monkeypatch, "echo no such cluster >&2; exit 3")
-    with pytest.raises(LookupError, match=r"`ray list` ended with 3: no such cluster"):
-        spot_watch.node_id("head:6379", "10.0.0.2")
+    (tmp_path / "ray").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "ray").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(LookupError, match=re.escape(told)):
+        spot_watch.drain("head:6379", "aa", "terminate", 120)
 
 
 def test_an_address_without_a_port_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
