@@ -111,8 +111,9 @@ def run_command(command: Command) -> int:
         code, why = error.exit_code, str(error)
         console.error(why)
     except KeyboardInterrupt as stopped:
-        by = f" by {stopped}" if isinstance(stopped, Terminated) else ""
-        why = f"stopped{by}; what is committed stays, run the same command again to go on"
+        why = "stopped; what is committed stays, run the same command again to go on"
+        if isinstance(stopped, Terminated):
+            why = f"stopped by {stopped}; what is committed stays, run the same command again to go on"
         console.error(why)
     except Exception:  # noqa: BLE001 - click would take an `EOFError` or `OSError` for a wish to end
         fault = traceback.format_exc()

@@ -99,7 +99,7 @@ def test_a_calibration_that_has_no_room_is_refused_at_once(
     monkeypatch.setattr("audioflow.engine.train_calibrate.alone_cpus", lambda train: 3.0)
     run = make_run("systems.audio.calibration={method: temperature}")
     began = time.monotonic()
-    with pytest.raises(ClusterError, match="systems.audio.train: a calibration needs 3 CPU"):
+    with pytest.raises(ClusterError, match=r"systems\.audio\.train: a calibration needs 3 CPU"):
         run_job("train", run)
     assert time.monotonic() - began < REFUSED_S
 
