@@ -112,8 +112,10 @@ def run_command(command: Command) -> int:
         console.error(why)
     except KeyboardInterrupt as stopped:
         why = "stopped; what is committed stays, run the same command again to go on"
-        if isinstance(stopped, Terminated):
-            why = f"stopped by {stopped}; what is committed stays, run the same command again to go on"
+        if number := str(stopped):
+            why = (
+                f"stopped by {number}; what is committed stays, run the same command again to go on"
+            )
         console.error(why)
     except Exception:  # noqa: BLE001 - click would take an `EOFError` or `OSError` for a wish to end
         fault = traceback.format_exc()
