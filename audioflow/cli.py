@@ -6,6 +6,7 @@
 The only module, with `console`, that reads arguments and prints for people.
 """
 
+import os
 import shlex
 import signal
 import sys
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Annotated, Any
 
@@ -136,7 +138,8 @@ def _do(command: Command, console: Console, stack: ExitStack) -> None:
     def early(recipe: Recipe) -> None:
         console.hide(recipe.storage_options.secrets)
         text = read_text(command.recipe)
-        run = Run(recipe, console, text, command.text, command.retry_failed)
+        give_up = partial(_give_up, console, command.job)
+        run = Run(recipe, console, text, command.text, command.retry_failed, give_up)
         stack.enter_context(run.session)
         runs.append(run)
         begin_early(command.job, run)
@@ -147,6 +150,15 @@ def _do(command: Command, console: Console, stack: ExitStack) -> None:
     console.begin(command.job, run.folder.url, command.text, status)
     run_job(command.job, run)
     console.end(command.job, run)
+
+
+def _give_up(console: Console, job: str, why: str) -> None:
+    """End this process now, from any thread: nothing that it waits for may ever come."""
+    console.error(why)
+    console.finish(job, 1, why)
+    console.close()
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from audioflow.engine.head_watch import watched_head
 from audioflow.engine.joining import silence
 from audioflow.engine.node_names import names_of
 from audioflow.engine.run import Run
@@ -52,14 +53,15 @@ class Nodes:
 
 @contextmanager
 def watched_nodes(run: Run, job: str) -> Iterator[Nodes]:
-    """While it lasts, nodes that join or are lost are told; on a Ray that is connected."""
+    """While it lasts, nodes that join or are lost are told, and a head that does not answer; on a
+    Ray that is connected."""
     nodes, ended = Nodes(), threading.Event()
 
     def watch() -> None:
         while True:
             try:
                 changes = nodes.look(ray.nodes(), time.time())
-            except RayError:  # the head is in trouble; the job will tell
+            except RayError:  # the head is in trouble
                 changes = []
             for what, name, number in changes:
                 run.tell(job, "node", name, what=what, node_id=number, nodes=len(nodes.alive))
@@ -69,7 +71,8 @@ def watched_nodes(run: Run, job: str) -> Iterator[Nodes]:
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield nodes
+        with watched_head(run, job):
+            yield nodes
     finally:
         ended.set()
         thread.join()

@@ -1,7 +1,7 @@
 """One run of a recipe: where its tables lie, who listens, and the Ray session once it is needed."""
 
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,17 @@ from audioflow.storage import Folder, StorageOptions
 from audioflow.tables import Header, Table
 
 
+def ignored(why: str) -> None:
+    """For those whose process is not audioflow's."""
+
+
 @dataclass
 class Run:
     """What every job gets: the recipe, its folder, the session and the listener.
 
     `recipe_text` and `command` are what the user wrote, for the report. `retry_failed`: clips that
-    failed before are tried again.
+    failed before are tried again. `give_up`: ends the process, for a reason, where Ray itself is
+    about to.
     """
 
     recipe: Recipe
@@ -29,6 +34,7 @@ class Run:
     recipe_text: str = ""
     command: str = ""
     retry_failed: bool = False
+    give_up: Callable[[str], None] = ignored
     folder: Folder = field(init=False)
     session: Session = field(init=False)
     measures: Measures = field(init=False)
