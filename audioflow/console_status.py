@@ -19,7 +19,7 @@ class Status:
         self.total, self.done = total, done
         self.unit = UNITS.get(job, "clips")
         self._before = done
-        self._failures = 0
+        self._failures, self._tables = 0, 1
         self._pace = Pace(done)
         self._started = time.monotonic() - late_s
 
@@ -31,6 +31,7 @@ class Status:
         self.done = event.data.get("done", self.done)
         self._before = event.data.get("before", self._before)
         self._failures = event.data.get("failures", self._failures)
+        self._tables = len(event.name.split(", "))
 
     def rates(self) -> str:
         """Clips (epochs, trials) per second, times real time, failures, time left: what is known
@@ -41,7 +42,8 @@ class Status:
             if media_per_s := self._pace.media_per_s(now):
                 parts.append(f"{media_per_s:.0f}x real time")
         if self._failures:
-            parts.append(f"{self._failures} failures")
+            of = f" in {self._tables} tables" if self._tables > 1 else ""
+            parts.append(f"{self._failures} failures{of}")
         if per_s:
             parts.append(f"{duration((self.total - self.done) / per_s)} left")
         return "  ".join(parts)

@@ -188,7 +188,9 @@ def _step_text(step: Step, *, at_work: bool) -> str:
     if step.per_s:
         parts.append(f"{step.per_s:.1f} {step.unit}/s")
     if step.failures:
-        parts.append(plural(step.failures, "failure"))
+        tables = len(step.name.split(", "))
+        of = f" in {tables} tables" if tables > 1 else ""
+        parts.append(plural(step.failures, "failure") + of)
     if at_work and step.left_s is not None:
         parts.append(f"{duration(step.left_s)} left")
     return ", ".join(parts) if at_work else f"not finished: {', '.join(parts)}"

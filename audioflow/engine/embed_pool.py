@@ -141,7 +141,7 @@ class _Growth:
     def __init__(self, room: Room, deal: Deal, more: Callable[[], Any]) -> None:
         self._room, self._deal, self._more = room, deal, more
         self._looked = self._had = time.monotonic() - _GROW_EVERY_S
-        self.waits = False
+        self.waits = self._told = False
 
     def look(self) -> None:
         """Look at the nodes now and then."""
@@ -159,16 +159,18 @@ class _Growth:
             self._grow(machines)
 
     def _wait(self, machines: Machines, now: float) -> None:
-        """Notice whether the last node with room has gone, of those that are started as needed."""
-        if not machines.grows or machines.room(self._room.worker):
-            self._had, self.waits = now, False
+        """Notice whether the last node with room has gone; others are waited for where nodes are
+        started as they are needed, elsewhere as long as a job may stand still."""
+        if machines.room(self._room.worker):
+            self._had, self.waits, self._told = now, False, False
             return
-        waited, self.waits = self.waits, now - self._had < self._room.wait_s
-        if self.waits and not waited:
-            self._room.tell(
-                f"waiting for nodes, {self._room.wait_s:g} s at most: "
-                + machines.lack([self._room.worker])
-            )
+        self.waits = machines.grows and now - self._had < self._room.wait_s
+        if self._told or not (self.waits or not machines.grows):
+            return
+        self._told = True
+        lacking = machines.lack([self._room.worker])
+        most = f", {self._room.wait_s:g} s at most" if machines.grows else ""
+        self._room.tell(f"waiting for nodes{most}: {lacking}")
 
     def _grow(self, machines: Machines) -> None:
         room = self._room.now(machines)

@@ -26,8 +26,15 @@ _LOOK_EVERY_S = 0.5
 _STACKS = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
 """Else a driver that somebody stops prints a stack of Ray's core."""
 
-_TOLD_BY_US = "has been marked dead because the detector"
-"""Of a node that is lost Ray prints this on the driver, whatever `log_to_driver` is."""
+_TOLD_BY_US = "|".join(
+    [
+        "has been marked dead because the detector",
+        "Raylet is terminated",
+        "There are infinite retries remaining",
+    ]
+)
+"""Of nodes and workers that are lost Ray prints these on the driver, whatever `log_to_driver` is,
+the second with a hundred lines of its core behind it."""
 
 _QUIET = ("ray.data", "ray.train", "ray.tune", "ray")
 

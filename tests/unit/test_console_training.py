@@ -386,6 +386,8 @@ def test_what_a_job_needs_to_start_is_no_part_of_rate_and_time_left() -> None:
     assert status.text() == (
         "200/4000 clips  20.0 clips/s  100x real time  2 failures  3.2 min left"
     )
+    status.add(Event("embed", "progress", "a, b", progress), 0.0)
+    assert "  2 failures in 2 tables  " in status.text()
 
 
 def test_training_the_best_head_of_a_search_is_none_of_its_trials(

@@ -53,9 +53,16 @@ def test_but_not_for_ever(setting: Setting) -> None:
     assert not setting.waits(NONE, 10)
 
 
-def test_and_not_where_nobody_starts_one(setting: Setting) -> None:
+def test_where_nobody_starts_one_it_is_told_and_the_clock_of_a_stall_goes_on(
+    setting: Setting,
+) -> None:
     assert not setting.waits(OF_HAND, 10)
-    assert not setting.told
+    assert not setting.waits(OF_HAND, 10)
+    told = "waiting for nodes: embed: a worker needs 1 CPU, and no node has that"
+    assert setting.told == [told]
+    assert not setting.waits(ONE, 10)
+    assert not setting.waits(OF_HAND, 10)
+    assert setting.told == [told, told]
 
 
 def test_no_worker_is_started_for_items_that_those_take_who_still_load(
