@@ -150,6 +150,7 @@ def test_embed_loses_a_node(
     shutil.rmtree(home.run / "embeddings")
     job = begin("embed")
     job.until(lambda: len(embedded(home)) >= 8)
+    both = {shard["node"] for shard in job.told("shard")}
     lose(job, two, "EmbedWorker.do")
     before = embedded(home)
     job.done()
@@ -157,7 +158,8 @@ def test_embed_loses_a_node(
     assert_kept(job, before)
     assert_same(home, undisturbed, *EMBEDDED)
     worked = {shard["node"] for shard in job.told("shard")}
-    assert len(worked) == 2, "nodes of one host name are told apart"
+    # On a busy machine a node may be lost before it has committed any.
+    assert both <= worked, "nodes of one host name are told apart"
     assert {node for _, node in stints(home, "embeddings/acoustic")} == worked
 
 
