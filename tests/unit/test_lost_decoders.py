@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayTaskError
 
-from audioflow.engine import embed_pool, embed_rows
+from audioflow.engine import embed_deal, embed_rows
 from audioflow.engine.embed_work import Done
 from audioflow.engine.lost import RETRIES, in_our_words
 from audioflow.errors import LostWorkersError
@@ -32,11 +32,16 @@ class Worker:
 
 def dealt(monkeypatch: pytest.MonkeyPatch, times: int) -> tuple[set[int], list[tuple[Any, ...]]]:
     """Which of three items are done, and what is told of losses."""
-    monkeypatch.setattr(embed_pool.ray, "wait", lambda refs, timeout: (refs[:1], refs[1:]))
-    monkeypatch.setattr(embed_pool.ray, "get", lambda ref: ref())
+    monkeypatch.setattr(embed_deal.ray, "wait", lambda refs, timeout: (refs[:1], refs[1:]))
+    monkeypatch.setattr(embed_deal.ray, "get", lambda ref: ref())
     told: list[tuple[Any, ...]] = []
-    deal = embed_pool._Deal(
-        [Worker(times), Worker(0)], 3, lambda number: number, lambda *loss: told.append(loss), int
+    deal = embed_deal.Deal(
+        [Worker(times), Worker(0)],
+        3,
+        lambda number: number,
+        lambda *loss: told.append(loss),
+        began=int,
+        tell=str,
     )
     done: set[int] = set()
     while deal.left:
@@ -55,7 +60,7 @@ def test_a_shard_whose_worker_lost_its_decoders_is_given_to_others(
 def test_decoders_that_are_lost_too_often_end_the_job_in_our_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(embed_pool, "RETRIES", 0)
+    monkeypatch.setattr(embed_deal, "RETRIES", 0)
     with pytest.raises(LostWorkersError) as caught, in_our_words():
         dealt(monkeypatch, times=RETRIES)
     assert str(caught.value) == str(LOST)

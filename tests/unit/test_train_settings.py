@@ -95,7 +95,7 @@ def test_zero_is_a_legal_value_of_every_rate(values):
         ({"patience": 0}, "patience: 0 is out of range; allowed: 1 or more"),
         ({"precision": "half"}, "precision: 'half' is not allowed; allowed: float32, bfloat16"),
         ({"workers": 0}, "workers: 0 is out of range; allowed: 1 or more"),
-        ({"cpus_per_worker": 0}, "cpus_per_worker: 0 is out of range; allowed: more than 0"),
+        ({"cpus_per_worker": 0}, "cpus_per_worker: 0 is out of range; allowed: 0.0001 or more"),
         ({"gpus_per_worker": -1}, "gpus_per_worker: -1 is out of range; allowed: 0 or more"),
         ({"ingest": "disk"}, "ingest: 'disk' is not allowed; allowed: auto, memory, stream"),
         ({"memory_gb": 0}, "memory_gb: 0 is out of range; allowed: more than 0"),
