@@ -53,13 +53,29 @@ class Place:
         return done
 
 
+def processes_of(session: int) -> Iterator[tuple[int, str]]:
+    """Number and title of each process of a Unix session; its words end with a null."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        number = int(folder.name)
+        try:
+            if os.getsid(number) == session:
+                yield number, (folder / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:  # it has just ended
+            continue
+
+
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray started by `ray start --head`, with its own ports and folder."""
+    """A Ray started by `ray start --head`, with its own ports, folder and Unix session."""
 
     place: Place
     dashboard: str
     address: str
+    session: int
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """Number and title of each on its head; other tests may have a Ray of their own."""
+        return processes_of(self.session)
 
     def submit(self, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         """`ray job submit --working-dir . -- ENTRYPOINT` from the project's folder."""
@@ -129,7 +145,8 @@ def _started(
             stderr=log,
             start_new_session=True,
         )
-    return Cluster(place, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"), process
+    urls = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"
+    return Cluster(place, *urls, process.pid), process
 
 
 @dataclass(frozen=True)
@@ -143,13 +160,7 @@ class Machine:
 
     def processes(self) -> Iterator[tuple[int, str]]:
         """Number and title of each."""
-        for folder in Path("/proc").glob("[0-9]*"):
-            number = int(folder.name)
-            try:
-                if os.getsid(number) == self.process.pid:
-                    yield number, (folder / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:  # it has just ended
-                continue
+        return processes_of(self.process.pid)
 
     def does(self, *titles: str) -> bool:
         """Whether a worker of Ray here does one of these at this moment."""

@@ -10,7 +10,7 @@ import yaml
 
 from audioflow.datasets.demo_corpus import make_corpus
 from tests.conftest import ROOT
-from tests.e2e.conftest import BIN, Place, running, wait_until
+from tests.e2e.conftest import BIN, Cluster, Place, running, wait_until
 
 RECIPE = {
     "run_dir": "runs/headless",
@@ -23,18 +23,14 @@ RECIPE = {
 }
 
 
-def kill_head(address: str) -> None:
+def kill_head(cluster: Cluster) -> None:
     """Kill the process that knows the cluster, and nothing else."""
-    port = address.rpartition(":")[2]
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it has just ended
-            continue
-        if words[0].endswith("gcs_server") and f"--gcs_server_port={port}" in words:
-            os.kill(int(folder.name), signal.SIGKILL)
-            return
-    raise AssertionError(f"no head at {address}")
+    (head,) = (
+        number
+        for number, title in cluster.processes()
+        if title.partition("\0")[0].endswith("gcs_server")
+    )
+    os.kill(head, signal.SIGKILL)
 
 
 def test_a_head_that_is_lost_is_told_and_the_run_goes_on_elsewhere(tmp_path: Path) -> None:
@@ -54,7 +50,7 @@ def test_a_head_that_is_lost_is_told_and_the_run_goes_on_elsewhere(tmp_path: Pat
         )
         shards = tmp_path / "runs" / "headless" / "embeddings" / "acoustic" / "_shards"
         wait_until(lambda: len(list(shards.glob("*"))) >= 4, process, 90)
-        kill_head(cluster.address)
+        kill_head(cluster)
         assert process.wait(90) == 1
     said = (tmp_path / "out.txt").read_text()
     assert "does not answer: Connection refused; without it this command ends in" in said

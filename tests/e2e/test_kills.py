@@ -143,17 +143,10 @@ def test_a_killed_driver_is_run_again(
     assert {name: now[name] for name in before} == before, "a committed shard was made again"
 
 
-def workers(name: str) -> list[int]:
+def workers(cluster: Cluster, name: str) -> set[int]:
     """Processes of Ray workers whose title says that they do this."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (process / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:  # it has just ended
-            continue
-        if title.startswith("ray::") and name in title:
-            found.append(int(process.name))
-    return found
+    titles = cluster.processes()
+    return {number for number, title in titles if title.startswith("ray::") and name in title}
 
 
 ON_GPU = ("embed.backbones.acoustic.num_gpus=0.5", "embed.backbones.color.num_gpus=0.5")
@@ -179,8 +172,8 @@ def test_killed_workers_and_actors_cost_nothing(
     killed: set[int] = set()
     for least in commits_before:
         wait_for(lambda least=least: len(commits(place.folder)) >= least, driver)
-        wait_for(lambda: bool(set(workers(title)) - killed), driver)
-        for number in list(set(workers(title)) - killed)[:1]:
+        wait_for(lambda: bool(workers(cluster, title) - killed), driver)
+        for number in list(workers(cluster, title) - killed)[:1]:
             os.kill(number, signal.SIGKILL)
             killed.add(number)
     assert driver.wait(timeout=240) == 0, text(place)
