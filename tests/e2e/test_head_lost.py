@@ -1,4 +1,4 @@
-"""The head of a cluster is lost in the middle of a job: the command says so, and can be resumed."""
+"""The head of a cluster is lost in the middle of a job: the command says so, and how it ended."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def kill_head(cluster: Cluster) -> None:
     os.kill(head, signal.SIGKILL)
 
 
-def test_a_head_that_is_lost_is_told_and_the_run_goes_on_elsewhere(tmp_path: Path) -> None:
+def test_a_head_that_is_lost_is_told_and_ends_the_command_with_a_reason(tmp_path: Path) -> None:
     place = Place(tmp_path)
     corpus = make_corpus(tmp_path / "media", clips=24, seed=3)
     recipe = RECIPE | {"manifest": {"reader": "folder", "root": str(corpus)}}
@@ -44,7 +44,7 @@ def test_a_head_that_is_lost_is_told_and_the_run_goes_on_elsewhere(tmp_path: Pat
         process = subprocess.Popen(
             [*command, f"ray.address={cluster.address}", "--events", tmp_path / "events"],
             cwd=ROOT,
-            env=place.environment(RAY_gcs_rpc_server_reconnect_timeout_s="25"),
+            env=place.environment(RAY_gcs_rpc_server_reconnect_timeout_s="15"),
             stdout=(tmp_path / "out.txt").open("wb"),
             stderr=subprocess.STDOUT,
         )
@@ -61,7 +61,4 @@ def test_a_head_that_is_lost_is_told_and_the_run_goes_on_elsewhere(tmp_path: Pat
     assert "has not answered for" in end["error"]
     status = json.loads(place.audioflow("status", str(tmp_path / "runs/headless"), "--json").stdout)
     assert status["command"]["exit_code"] == 1
-    elsewhere = ["ray.address=local", "ray.dashboard=false"]
-    done = place.audioflow("embed", str(tmp_path / "recipe.yaml"), *elsewhere)
-    assert "shards were done before" in done.stdout
-    place.audioflow("verify", str(tmp_path / "runs/headless"))
+    assert [table["complete"] for table in status["tables"]] == [True, False], "what is left"
