@@ -87,7 +87,7 @@ def autoscaling(
     url = f"http://127.0.0.1:{dashboard}"
     try:
         wait_for(f"{url}/api/jobs/", process)
-        yield Autoscaled(place, url, address, log)
+        yield Autoscaled(place, url, address, process.pid, log)
     finally:
         end_group(process)  # of which the nodes are, too
         shutil.rmtree(folder, ignore_errors=True)

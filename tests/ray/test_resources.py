@@ -294,7 +294,7 @@ def test_nodes_that_join_are_used_and_decoding_keeps_to_its_nodes(empty: Cluster
         process.send_signal(signal.SIGTERM)  # that a run goes to its end so, others look at
         assert process.wait(90) == 1, (place.folder / "out.txt").read_text()
 
-        options = ("embed.backbones.acoustic.num_gpus=1", "embed.augment.variants=30")
+        options = ("embed.backbones.acoustic.num_gpus=1", "embed.augment.variants=4")
         process = embed(place, empty, *options)
         found = _titles(process, {"decode": decode.does, "gpu": gpu.does})
         assert process.wait(200) == 0, (place.folder / "out.txt").read_text()
